@@ -1,0 +1,2 @@
+//! Networks of real routers in namespaces.
+fn main() {}

@@ -1,0 +1,30 @@
+//! The configuration: one YAML file per POP, read whole, judged whole.
+//!
+//! This is the only room that reads YAML, files and the environment. What leaves it is typed,
+//! complete (every default filled in) and consistent: no other room validates configuration again.
+
+pub mod admin;
+pub mod anycast;
+pub mod bgp;
+pub mod health;
+pub mod observe;
+pub mod pop;
+pub mod services;
+
+use std::collections::BTreeMap;
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Only grows; 0 is not a generation.
+    pub generation: u64,
+    pub pop: pop::Pop,
+    pub bgp: bgp::Bgp,
+    /// By prefix, in the order of their text, so that iteration never depends on the file.
+    pub anycast: BTreeMap<anycast::AnycastPrefix, anycast::Anycast>,
+    /// By name.
+    pub services: BTreeMap<String, services::Service>,
+    pub health: health::Health,
+    pub admin: admin::Admin,
+    pub observe: observe::Observe,
+}

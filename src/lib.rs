@@ -1,0 +1,4 @@
+//! edgeProxy: an anycast router in one process.
+
+pub mod config;
+pub mod observe;

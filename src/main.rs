@@ -1,0 +1,3 @@
+//! The command line: arguments, runtimes, exit codes.
+
+fn main() {}

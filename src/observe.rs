@@ -1,0 +1,3 @@
+//! What the process tells about itself: status documents, metrics, logs.
+
+pub mod status;

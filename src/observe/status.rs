@@ -1,0 +1,130 @@
+//! The status documents: what each subsystem publishes and operators read, as JSON or as tables.
+//!
+//! They are plain data, so that a subsystem fills its own and `admin` shows all of them without
+//! knowing any subsystem. Times are ages in milliseconds, because a monotonic instant means
+//! nothing outside the process.
+
+use serde::{Deserialize, Serialize};
+
+/// What the process as a whole is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ProcessStatus {
+    pub version: String,
+    pub pop: String,
+    pub region: String,
+    pub generation: u64,
+    pub uptime_ms: u64,
+    pub pid: u32,
+    /// `starting`, `running` or `stopping`.
+    pub phase: String,
+    /// The last refused reload, with all its problems, until one succeeds.
+    pub refused_reload: Option<String>,
+}
+
+/// One neighbor's session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NeighborStatus {
+    pub name: String,
+    pub address: String,
+    pub asn: u32,
+    /// A state of RFC 4271 §8.2.2: `Idle Connect Active OpenSent OpenConfirm Established`.
+    pub state: String,
+    /// How long the session has been in this state.
+    pub in_state_ms: u64,
+    /// Why it is not Established, in plain words, and what to do; None while all is well.
+    pub problem: Option<String>,
+    /// How the last session or attempt ended, kept also while Established.
+    pub last_error: Option<String>,
+    pub local_address: Option<String>,
+    pub remote_id: Option<String>,
+    pub hold_time_s: Option<u16>,
+    pub families: Vec<String>,
+    /// Sessions that reached Established since the process started.
+    pub established_count: u64,
+    pub messages_in: u64,
+    pub messages_out: u64,
+    pub updates_in: u64,
+    pub updates_out: u64,
+    /// Prefixes the neighbor announced and withdrew, all dropped (RFC 8212).
+    pub prefixes_received: u64,
+    pub prefixes_withdrawn: u64,
+    /// UPDATEs taken as withdrawals because malformed (RFC 7606).
+    pub treated_as_withdraw: u64,
+    /// What this neighbor has been sent and not been withdrawn.
+    pub announced: Vec<SentRoute>,
+}
+
+/// One route as it stands at a neighbor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SentRoute {
+    pub prefix: String,
+    pub next_hop: String,
+    pub as_path: Vec<u32>,
+    pub med: Option<u32>,
+    pub communities: Vec<String>,
+    pub large_communities: Vec<String>,
+    pub sent_ms_ago: u64,
+}
+
+/// One prefix's announcement: state, reason, since.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PrefixStatus {
+    pub prefix: String,
+    /// `announced`, `degraded`, `held` or `withdrawn`.
+    pub state: String,
+    /// The rule's name, stable for machines: `healthy`, `below-watermark`, …
+    pub reason: String,
+    /// The reason as a sentence, with the check and its error.
+    pub why: String,
+    /// What would change it, as a sentence.
+    pub change: String,
+    pub since_ms: u64,
+    pub addresses: Vec<AddressStatus>,
+    pub services: Vec<String>,
+}
+
+/// One anycast address on its device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AddressStatus {
+    pub address: String,
+    pub device: String,
+    /// `ours`, `operator` (it was there before us) or `missing`.
+    pub state: String,
+    pub error: Option<String>,
+}
+
+/// One service's health.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub service: String,
+    /// `up`, `degraded` or `down`.
+    pub state: String,
+    pub since_ms: u64,
+    pub healthy_weight: u32,
+    pub total_weight: u32,
+    pub low: u32,
+    pub high: u32,
+    pub degrade: Option<u32>,
+    pub backends: Vec<BackendStatus>,
+}
+
+/// One backend as its checks see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    pub id: String,
+    pub target: String,
+    pub region: String,
+    pub weight: u32,
+    /// `up`, `down` or `unproven`.
+    pub verdict: String,
+    pub since_ms: u64,
+    /// The last failure in words (`connection refused`, `no answer within 500ms`, `status 500`), while it matters.
+    pub error: Option<String>,
+    /// Round trip of the last successful probe.
+    pub rtt_us: Option<u64>,
+    pub last_probe_ms_ago: Option<u64>,
+    pub probes: u64,
+    pub failures: u64,
+    /// `open`, `closed` or `off`: the connection held beside polling.
+    pub held_connection: String,
+}
