@@ -1,4 +1,6 @@
 //! edgeProxy: an anycast router in one process.
 
+pub mod bgp;
 pub mod config;
 pub mod observe;
+pub mod sys;

@@ -1,0 +1,6 @@
+//! The operating system's edges that no safe library reaches; the only room with `unsafe`.
+
+pub mod address;
+pub mod priority;
+pub mod tcp_md5;
+pub mod ttl;
