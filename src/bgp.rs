@@ -19,6 +19,9 @@ pub mod origin;
 pub mod peer;
 pub mod received;
 
+pub mod socket;
+pub mod speaker;
+pub mod transport;
 pub mod update;
 
 use std::io;

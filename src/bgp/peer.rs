@@ -125,6 +125,12 @@ impl Peer {
         &self.neighbor
     }
 
+    /// Whether the neighbor is in our own AS.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.local.asn == self.neighbor.asn
+    }
+
     /// Takes the wanted set; the difference goes out with the next [`poll_updates`](Self::poll_updates).
     pub fn set_wanted(&mut self, wanted: Arc<OriginSet>) {
         self.wanted = wanted;
@@ -277,7 +283,8 @@ impl Peer {
             return self.event(origin, fsm::Event::Update, None, now);
         };
         self.report.updates_in += 1;
-        match update.parse(negotiated.four_octet_as, self.local.asn == self.neighbor.asn) {
+        let four_octet_as = negotiated.four_octet_as;
+        match update.parse(four_octet_as, self.is_internal()) {
             Err(notification) => {
                 let words = format!("the neighbor sent an UPDATE that cannot be followed: {notification}");
                 self.event(origin, fsm::Event::BadUpdate(notification), Some(words), now);
@@ -441,9 +448,9 @@ impl Peer {
     }
 
     /// Something seen from outside explains why the session does not come up.
-    pub fn handle_suspicion(&mut self, words: String) {
+    pub fn handle_suspicion(&mut self, words: String, now: Instant) {
         if !self.delivery().established {
-            self.report.problem = Some(words);
+            self.report.suspect(words, now);
         }
     }
 

@@ -1,11 +1,14 @@
 //! What is told about a neighbor: counters, the last end in words, the status document.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Connection, Dial, Peer};
 use crate::bgp::fsm::State;
 use crate::bgp::received::Received;
 use crate::observe::status::{NeighborStatus, SentRoute};
+
+/// A suspicion that is not renewed is forgotten.
+const SUSPICION_LASTS: Duration = Duration::from_secs(60);
 
 /// Counters over all sessions, and words.
 #[derive(Debug)]
@@ -18,7 +21,9 @@ pub(super) struct Report {
     withdrawn: u64,
     treated_as_withdraw: u64,
     established_count: u64,
-    pub(super) problem: Option<String>,
+    problem: Option<String>,
+    /// What was seen from outside is nearer to the cause than "no answer".
+    suspicion: Option<(String, Instant)>,
     last_error: Option<String>,
     since: Instant,
 }
@@ -35,6 +40,7 @@ impl Report {
             treated_as_withdraw: 0,
             established_count: 0,
             problem: None,
+            suspicion: None,
             last_error: None,
             since: now,
         }
@@ -48,6 +54,11 @@ impl Report {
         self.since = now;
         self.established_count += 1;
         self.problem = None;
+        self.suspicion = None;
+    }
+
+    pub(super) fn suspect(&mut self, words: String, now: Instant) {
+        self.suspicion = Some((words, now));
     }
 
     pub(super) fn ended(&mut self, words: String, now: Instant) {
@@ -101,13 +112,16 @@ impl Peer {
                 if self.neighbor.passive { "waiting for the neighbor to connect" } else { "connecting" };
             (state != State::Established).then(|| words.to_owned())
         };
+        let suspicion =
+            report.suspicion.clone().filter(|(_, at)| now.saturating_duration_since(*at) < SUSPICION_LASTS);
+        let suspicion = suspicion.map(|(words, _)| words);
         NeighborStatus {
             name: self.neighbor.name.clone(),
             address: self.neighbor.address.to_string(),
             asn: self.neighbor.asn.0,
             state: state.as_str().to_owned(),
             in_state_ms: ms(furthest.map_or(report.since, |c| c.since)),
-            problem: report.problem.clone().or_else(waiting),
+            problem: suspicion.or_else(|| report.problem.clone()).or_else(waiting),
             last_error: report.last_error.clone(),
             local_address: furthest.map(|c| c.local_address.to_string()),
             remote_id: furthest.and_then(|c| c.remote).map(|(id, _)| id.to_string()),
