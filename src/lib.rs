@@ -1,5 +1,6 @@
 //! edgeProxy: an anycast router in one process.
 
+pub mod admin;
 pub mod config;
 pub mod observe;
 pub mod supervise;
