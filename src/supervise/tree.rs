@@ -18,13 +18,15 @@ use super::task::Task;
 const GRACE: Duration = Duration::from_secs(5);
 
 type Life = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+/// A child through all its lives.
+type Lives = Pin<Box<dyn Future<Output = Result<(), Fallen>> + Send>>;
 type Make = Box<dyn FnMut() -> Life + Send>;
 
 /// A set of children. They start when the tree first runs and are aborted when it is dropped.
 #[must_use = "children start when the tree runs"]
 pub struct Tree {
     stop: CancellationToken,
-    lives: FuturesUnordered<Pin<Box<dyn Future<Output = Result<(), Fallen>> + Send>>>,
+    lives: FuturesUnordered<Lives>,
     grace: Duration,
 }
 
