@@ -7,6 +7,8 @@ pub mod admin;
 pub mod anycast;
 pub mod bgp;
 mod decode;
+pub mod diff;
+pub mod environment;
 pub mod health;
 pub mod load;
 pub mod observe;

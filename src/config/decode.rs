@@ -30,7 +30,7 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
     let region = pop.as_ref().map_or("", |pop| pop.region.as_str());
     let services = fields.need("services").and_then(|spot| services::decode(&spot, region));
     let families = bgp.as_ref().and_then(bgp::Read::carried);
-    let names = services.as_ref().map(|services| &services.names);
+    let names = services.as_ref().and_then(services::Read::names);
     let anycast = anycast.and_then(|spot| anycast::decode(&spot, names, families.as_ref()));
     let health = fields.get("health").and_then(|spot| health::decode(&spot)).unwrap_or_default();
     let admin = fields.get("admin").and_then(|spot| admin::decode(&spot)).unwrap_or_default();

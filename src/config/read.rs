@@ -14,6 +14,9 @@ use super::tree::{self, Entry, Node, Place, Value};
 mod nearest;
 mod scalar;
 
+/// Keys of one map that are judged one by one; no section knows as many.
+const MOST_COMPARED: usize = 256;
+
 pub(super) use scalar::{Letters, whole};
 
 /// Where every problem of one reading is written.
@@ -181,7 +184,7 @@ impl<'a> Fields<'a> {
         if found.is_none() {
             // A wrongly spelt key is one problem, not two.
             let misspelt = |entry: &Entry| nearest::nearest(&entry.key, &[key]).is_some();
-            if !self.entries.iter().any(misspelt) {
+            if !self.entries.iter().take(MOST_COMPARED).any(misspelt) {
                 self.spot.refuse_absent(key, "is missing", "");
             }
         }
@@ -198,10 +201,14 @@ impl<'a> Fields<'a> {
 
     /// Refuses every key that was not asked for. `later` are words of versions to come.
     pub(super) fn close(self, later: &[&str]) {
-        for entry in self.entries {
+        for (index, entry) in self.entries.iter().enumerate() {
             let key = entry.key.as_str();
             if self.asked.contains(&key) || self.refused.contains(&key) {
                 continue;
+            }
+            if index >= MOST_COMPARED {
+                self.spot.refuse(format!("{} keys; most of them are unknown", self.entries.len()), "");
+                break;
             }
             let (message, hint) = if later.contains(&key) {
                 let message = format!("this version does not have `{key}` yet");

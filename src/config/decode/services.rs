@@ -16,15 +16,24 @@ const LATER: [&str; 1] = ["listen"];
 pub(super) struct Read {
     pub(super) services: BTreeMap<String, Service>,
     /// Every name, also of services that were refused: whoever names them is not to blame.
-    pub(super) names: Unique,
+    names: Unique,
+    /// A service whose name could not be read might be any of those that are named elsewhere.
+    nameless: bool,
+}
+
+impl Read {
+    /// The names that exist; None if not all of them are known.
+    pub(super) fn names(&self) -> Option<&Unique> {
+        (!self.nameless).then_some(&self.names)
+    }
 }
 
 /// `region` is that of backends which name none.
 pub(super) fn decode(spot: &Spot<'_>, region: &str) -> Option<Read> {
-    let mut read = Read { services: BTreeMap::new(), names: Unique::default() };
+    let mut read = Read { services: BTreeMap::new(), names: Unique::default(), nameless: false };
     let mut backends = 0;
     for entry in spot.filled_list(MOST_SERVICES)? {
-        if let Some(service) = service(&entry, region, &mut read.names) {
+        if let Some(service) = service(&entry, region, &mut read) {
             backends += service.backends.len();
             read.services.insert(service.name.clone(), service);
         }
@@ -35,12 +44,14 @@ pub(super) fn decode(spot: &Spot<'_>, region: &str) -> Option<Read> {
     Some(read)
 }
 
-fn service(spot: &Spot<'_>, region: &str, names: &mut Unique) -> Option<Service> {
-    let mut fields = spot.fields()?;
-    let name = fields.need("name").and_then(|spot| {
-        let name = spot.name(Letters::Label, 1..=63)?;
-        names.claim(&spot, &name).then_some(name)
-    });
+fn service(spot: &Spot<'_>, region: &str, read: &mut Read) -> Option<Service> {
+    let fields = spot.fields();
+    read.nameless |= fields.is_none();
+    let mut fields = fields?;
+    let name_at = fields.need("name");
+    let name = name_at.as_ref().and_then(|spot| spot.name(Letters::Label, 1..=63));
+    read.nameless |= name.is_none();
+    let name = name.zip(name_at).and_then(|(name, spot)| read.names.claim(&spot, &name).then_some(name));
     let watermark_at = fields.get("watermark");
     let before = spot.sheet().count();
     let backends = fields.need("backends").and_then(|spot| backends(&spot, region));
