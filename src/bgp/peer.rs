@@ -577,3 +577,6 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

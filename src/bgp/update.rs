@@ -9,9 +9,9 @@ use super::message::{self, PathAttributes};
 use crate::config::anycast::AnycastPrefix;
 use crate::config::bgp::{Asn, Attributes, Family, NextHop};
 
-/// Prefixes in one UPDATE: with the longest attributes that the configuration allows
-/// (under 900 octets) and the longest prefixes (17 octets) a message stays under 4096 octets.
-const MOST_IN_ONE_UPDATE: usize = 180;
+/// Prefixes in one UPDATE: with the longest attributes that the configuration allows (three sets of
+/// communities, under 2,000 octets) and the longest prefixes (17 octets) it stays under 4096 octets.
+const MOST_IN_ONE_UPDATE: usize = 120;
 
 /// LOCAL_PREF of our routes inside our own AS, the usual default.
 const LOCAL_PREF: u32 = 100;
@@ -127,17 +127,17 @@ mod tests {
             (0..500u32).map(|n| prefix(&format!("2001:db8:{:x}::{:x}/128", n % 7, n + 1))).collect();
         let attributes = PathAttributes {
             next_hop: "2001:db8::1".parse().unwrap(),
-            as_path: vec![4_200_000_000; 33],
+            as_path: vec![4_200_000_000; 49],
             local_pref: Some(100),
             med: Some(1),
-            communities: (0..64).map(Community).collect(),
-            large_communities: (0..64).map(|n| LargeCommunity(n, n, n)).collect(),
+            communities: (0..97).map(Community).collect(),
+            large_communities: (0..96).map(|n| LargeCommunity(n, n, n)).collect(),
         };
         let mut total = 0;
         for message in pack(&Change::Announce(attributes, prefixes), true) {
             assert!(message.len() <= message::MAX_MESSAGE, "{}", message.len());
             total += 1;
         }
-        assert_eq!(total, 3);
+        assert_eq!(total, 5);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
-use crate::bgp::collision::{Progress, Speaker};
+use crate::bgp::collision::Progress;
 use crate::bgp::fsm::{Action, Event, Fsm, Negotiated, Settings, State};
 use crate::bgp::message::{self, Decoder};
 use crate::bgp::notification::Notification;
@@ -86,12 +86,6 @@ impl Connection {
             State::OpenConfirm => Progress::OpenConfirm,
             _ => Progress::Unknown,
         }
-    }
-
-    /// The other end as the collision arbiter sees it.
-    #[must_use]
-    pub fn speaker(&self) -> Option<Speaker> {
-        self.remote.map(|(id, asn)| Speaker { id, asn })
     }
 
     /// Gives an event to the state machine and does what it asks. Returns the NOTIFICATION it sent, if any.
