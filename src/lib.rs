@@ -1,4 +1,5 @@
 //! edgeProxy: an anycast router in one process.
 
 pub mod config;
+pub mod health;
 pub mod observe;
