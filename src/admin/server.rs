@@ -121,7 +121,13 @@ impl Listen for TcpListener {
 }
 
 /// Answers at one door until `stop`. Its connections are futures of this one, so they end with it.
-async fn serve<L: Listen>(listener: &L, door: Door, inputs: &Inputs, fresh: &Fresh, stop: &CancellationToken) {
+async fn serve<L: Listen>(
+    listener: &L,
+    door: Door,
+    inputs: &Inputs,
+    fresh: &Fresh,
+    stop: &CancellationToken,
+) {
     let mut open = FuturesUnordered::new();
     loop {
         tokio::select! {

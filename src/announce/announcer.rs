@@ -1,5 +1,8 @@
 //! Drives the decision: the only writer of the wanted set, and the keeper of the anycast addresses.
-#![expect(clippy::disallowed_methods, reason = "driver: owns the clock and the netlink socket of the decision")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "driver: owns the clock and the netlink socket of the decision"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -87,7 +90,10 @@ impl Announcer {
         self.judge();
         self.decide_until(stop.cancelled()).await?;
         if !self.ledger.wanted().is_empty() && !self.plan.graceful.is_zero() {
-            info!(seconds = self.plan.graceful.as_secs_f64(), "announcing with GRACEFUL_SHUTDOWN before the withdrawal");
+            info!(
+                seconds = self.plan.graceful.as_secs_f64(),
+                "announcing with GRACEFUL_SHUTDOWN before the withdrawal"
+            );
             self.leaving = Leaving::Graceful;
             self.judge();
             self.decide_until(tokio::time::sleep(self.plan.graceful)).await?;
@@ -98,7 +104,9 @@ impl Announcer {
         let delivered = self.ends.delivered.wait_for(|delivered| *delivered >= revision);
         match timeout(DELIVERY_PATIENCE, delivered).await {
             Ok(_) => info!("all prefixes are withdrawn"),
-            Err(_) => warn!("a neighbor did not take the withdrawal in time; its session's end withdraws instead"),
+            Err(_) => {
+                warn!("a neighbor did not take the withdrawal in time; its session's end withdraws instead")
+            }
         }
         Ok(())
     }
@@ -233,8 +241,7 @@ impl Announcer {
     fn judge(&mut self) {
         let view = self.ends.health.borrow_and_update().clone();
         let before = self.ledger.wanted().revision();
-        let changed =
-            self.ledger.judge(&self.plan, &view, &self.bindings, self.leaving, Instant::now());
+        let changed = self.ledger.judge(&self.plan, &view, &self.bindings, self.leaving, Instant::now());
         if self.ledger.wanted().revision() != before {
             self.ends.wanted.send_replace(self.ledger.wanted().clone());
         }

@@ -106,19 +106,23 @@ fn judge(facts: &Facts, before: State) -> (State, Reason) {
     }
     // Rule 4: silence is not health.
     let services = match &facts.health {
-        HealthFact::Unknown => return (State::Withdrawn, Reason::HealthUnknown),
+        // Only before the first word, or for a moment after a reload named a new service: then
+        // nothing has failed, and what was announced stays.
+        HealthFact::Unknown => return (before, Reason::HealthUnknown),
         HealthFact::Stale { age, max_age } => {
             return (State::Withdrawn, Reason::HealthStale { age: *age, max_age: *max_age });
         }
         HealthFact::Known(services) => services,
     };
     let at = |position: Position| services.iter().find(move |s| s.health.position == position);
-    // Rules 5 and 6: one service that is down is enough. Both withdraw; they differ in their words.
-    if let Some(down) = at(Position::Low) {
-        let level = level(down);
-        let reason =
-            if down.health.proven { Reason::BelowWatermark(level) } else { Reason::Starting(level) };
-        return (State::Withdrawn, reason);
+    // Rule 5: one service that is proven down is enough.
+    if let Some(down) = services.iter().find(|s| s.health.position == Position::Low && s.health.proven) {
+        return (State::Withdrawn, Reason::BelowWatermark(level(down)));
+    }
+    // Rule 6: not proven since the start. A reload that gives an announced prefix a new service has
+    // failed nothing yet either: as before, until its first verdict.
+    if let Some(unproven) = at(Position::Low) {
+        return (before, Reason::Starting(level(unproven)));
     }
     // Rule 7: hysteresis. What was announced stays so, what was withdrawn too.
     if let Some(between) = at(Position::Between) {
@@ -161,3 +165,6 @@ fn merged<T: Ord + Copy>(a: &[T], b: &[T]) -> Vec<T> {
     all.dedup();
     all
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,10 @@ use crate::health::{HealthView, ServiceHealth};
 pub enum Binding {
     Bound,
     /// Announcing would draw traffic to an address that answers nothing.
-    Missing { address: IpAddr, error: String },
+    Missing {
+        address: IpAddr,
+        error: String,
+    },
 }
 
 /// What the operator wants of the process.

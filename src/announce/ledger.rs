@@ -106,8 +106,10 @@ impl Ledger {
         if wanted.same_routes(&self.wanted) {
             return;
         }
-        let failures = changed.iter().filter(|verdict| verdict.turned && !verdict.announcement.state.is_announced());
-        let known = failures.filter_map(|verdict| verdict.announcement.reason.cause()).map(|cause| cause.failed_at);
+        let failures =
+            changed.iter().filter(|verdict| verdict.turned && !verdict.announcement.state.is_announced());
+        let known =
+            failures.filter_map(|verdict| verdict.announcement.reason.cause()).map(|cause| cause.failed_at);
         wanted.set_cause(known.max());
         self.wanted = Arc::new(wanted);
     }

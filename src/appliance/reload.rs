@@ -41,7 +41,8 @@ impl Reload {
     /// # Errors
     /// Every problem of the file; nothing has changed then.
     pub fn reload(&mut self) -> Result<String, String> {
-        let result = load::load(&self.path).map_err(|error| error.to_string()).and_then(|new| self.accept(new));
+        let result =
+            load::load(&self.path).map_err(|error| error.to_string()).and_then(|new| self.accept(new));
         self.refused = result.as_ref().err().cloned();
         result
     }

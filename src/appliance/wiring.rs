@@ -185,7 +185,12 @@ impl Appliance {
     /// [`ApplianceError`] of the part that ended.
     pub async fn run(mut self) -> Result<(), ApplianceError> {
         let config = self.reload.current();
-        info!(pop = config.pop.id, generation = config.generation, "edgeproxy {} runs", env!("CARGO_PKG_VERSION"));
+        info!(
+            pop = config.pop.id,
+            generation = config.generation,
+            "edgeproxy {} runs",
+            env!("CARGO_PKG_VERSION")
+        );
         self.notify.ready();
         let mut status = interval(STATUS_EVERY);
         let outcome = loop {

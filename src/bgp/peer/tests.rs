@@ -88,7 +88,8 @@ impl Net {
                 }
                 self.peers[side].poll_updates(self.now);
             }
-            let due: Vec<_> = self.dials.iter().filter(|(_, at)| *at <= self.now).map(|(who, _)| *who).collect();
+            let due: Vec<_> =
+                self.dials.iter().filter(|(_, at)| *at <= self.now).map(|(who, _)| *who).collect();
             self.dials.retain(|(_, at)| *at > self.now);
             for dialler in due {
                 moved = true;
@@ -97,7 +98,11 @@ impl Net {
                 let there = self.peers[1 - dialler].handle_connected(Origin::Accepted, address, self.now);
                 // A new connection in a slot takes the old pipe of that slot away.
                 self.pipes.retain(|pipe| pipe.dialler != dialler);
-                self.pipes.push(Pipe { dialler, to: Default::default(), closed: [here.is_err(), there.is_err()] });
+                self.pipes.push(Pipe {
+                    dialler,
+                    to: Default::default(),
+                    closed: [here.is_err(), there.is_err()],
+                });
             }
             for pipe in &mut self.pipes {
                 for side in 0..2 {
