@@ -99,16 +99,16 @@ fn main() -> ExitCode {
         }
         Err(failure) => {
             let (code, text, document) = match failure {
+                // As `file:line:column: words`, which editors follow.
                 Failure::Configuration { text, problems } => {
-                    let document = json!({ "error": "bad configuration", "problems": problems });
-                    (64, text, document)
+                    (64, text, json!({ "error": "bad configuration", "problems": problems }))
                 }
-                Failure::Refused(text) => (1, text.clone(), json!({ "error": text })),
+                Failure::Refused(text) => (1, format!("edgeproxy: {text}"), json!({ "error": text })),
             };
             let _ = if json {
                 writeln!(io::stdout(), "{document:#}")
             } else {
-                writeln!(io::stderr(), "edgeproxy: {}", text.trim_end())
+                writeln!(io::stderr(), "{}", text.trim_end())
             };
             ExitCode::from(code)
         }
