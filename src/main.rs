@@ -1,4 +1,5 @@
 //! The command line: arguments, runtimes, exit codes.
+#![expect(clippy::disallowed_methods, reason = "driver: sends the text of a configuration to the process")]
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,11 +8,12 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use edgeproxy::admin::client::Client;
 use edgeproxy::admin::{AdminError, Explanation, Status, Told, query, screen};
+use edgeproxy::config::diff::diff;
+use edgeproxy::config::environment::Environment;
+use edgeproxy::config::load::{LoadError, load};
 use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
 use serde::Serialize;
 use serde_json::json;
-
-use pending::{Environment, load};
 
 /// Announces an anycast prefix over BGP exactly as long as this machine can serve it.
 ///
@@ -75,9 +77,14 @@ impl From<AdminError> for Failure {
     }
 }
 
-impl From<pending::LoadError> for Failure {
-    fn from(error: pending::LoadError) -> Self {
-        Self::Configuration { text: error.to_string(), problems: json!([error.to_string()]) }
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        let text = error.to_string();
+        let problems = match &error {
+            LoadError::Unreadable { .. } => json!([{ "message": text }]),
+            LoadError::Invalid(problems) => json!(problems.list()),
+        };
+        Self::Configuration { text, problems }
     }
 }
 
@@ -92,16 +99,16 @@ fn main() -> ExitCode {
         }
         Err(failure) => {
             let (code, text, document) = match failure {
+                // As `file:line:column: words`, which editors follow.
                 Failure::Configuration { text, problems } => {
-                    let document = json!({ "error": "bad configuration", "problems": problems });
-                    (64, text, document)
+                    (64, text, json!({ "error": "bad configuration", "problems": problems }))
                 }
-                Failure::Refused(text) => (1, text.clone(), json!({ "error": text })),
+                Failure::Refused(text) => (1, format!("edgeproxy: {text}"), json!({ "error": text })),
             };
             let _ = if json {
                 writeln!(io::stdout(), "{document:#}")
             } else {
-                writeln!(io::stderr(), "edgeproxy: {}", text.trim_end())
+                writeln!(io::stderr(), "{}", text.trim_end())
             };
             ExitCode::from(code)
         }
@@ -113,7 +120,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
     let Arguments { json, socket, command } = arguments;
     let environment = Environment::read();
     let socket = socket
-        .or_else(|| environment.socket.clone())
+        .or_else(|| environment.admin_socket.clone())
         .unwrap_or_else(|| edgeproxy::config::admin::Admin::default().socket);
     let client = Client::new(socket);
     match command {
@@ -131,7 +138,10 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             Ok(if json { line(&json!({ "valid": true, "generation": config.generation })) } else { text })
         }
         Command::Diff { files } => match &files[..] {
-            [old, new] => pending::diff(&load(old)?, &load(new)?, json),
+            [old, new] => {
+                let diff = diff(&load(old)?, &load(new)?);
+                Ok(if json { line(&diff) } else { format!("{}\n", diff.to_string().trim_end()) })
+            }
             [new, ..] => ask(diff_to_running(&client, new, json)),
             [] => Err(Failure::Refused("name the new configuration".to_owned())),
         },
@@ -160,7 +170,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
 
 fn run(file: &Path, environment: Environment) -> Result<String, Failure> {
     let config = load(file)?;
-    pending::run(config, file.to_owned(), environment).map_err(Failure::Refused)?;
+    appliance::run(config, file.to_owned(), environment).map_err(Failure::Refused)?;
     Ok(String::new())
 }
 
@@ -190,13 +200,16 @@ async fn health(client: &Client, wanted: Option<String>, json: bool) -> Result<S
 }
 
 async fn diff_to_running(client: &Client, new: &Path, json: bool) -> Result<String, Failure> {
-    let text = pending::read(new)?;
+    // Bad configuration is found here, with all its problems; then the process is asked.
+    load(new)?;
+    let text = std::fs::read_to_string(new)
+        .map_err(|error| Failure::Refused(format!("{} cannot be read: {error}", new.display())))?;
     // The process may stand elsewhere: files named in the configuration are beside it.
     let whole = std::path::absolute(new).unwrap_or_else(|_| new.to_owned());
     let base = whole.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
     let answer = client.post(&format!("/v1/diff?base={}", query::encode(&base)), text).await?;
     let told: Told = client.read(&answer)?;
-    Ok(if json { line(&told.document) } else { told.text })
+    Ok(if json { line(&told.document) } else { format!("{}\n", told.text.trim_end()) })
 }
 
 /// Runs one conversation with the process.
@@ -212,44 +225,13 @@ fn line<T: Serialize>(document: &T) -> String {
     serde_json::to_string_pretty(document).unwrap_or_default() + "\n"
 }
 
-/// Stands in for rooms that are being built. // wired at merge
-mod pending {
-    use std::path::{Path, PathBuf};
+/// Stands in for a room that is being built. // wired at merge
+mod appliance {
+    use std::path::PathBuf;
 
     use edgeproxy::config::Config;
+    use edgeproxy::config::environment::Environment;
 
-    use super::Failure;
-
-    #[derive(Debug, Clone)]
-    pub(super) struct Environment {
-        pub(super) socket: Option<PathBuf>,
-    }
-
-    impl Environment {
-        pub(super) fn read() -> Self {
-            Self { socket: std::env::var_os("EDGEPROXY_SOCKET").map(PathBuf::from) }
-        }
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    pub(super) struct LoadError(String);
-
-    pub(super) fn read(path: &Path) -> Result<String, LoadError> {
-        std::fs::read_to_string(path)
-            .map_err(|error| LoadError(format!("{} cannot be read: {error}", path.display())))
-    }
-
-    pub(super) fn load(path: &Path) -> Result<Config, LoadError> {
-        read(path)?;
-        Err(LoadError("configurations cannot be loaded yet".to_owned()))
-    }
-
-    pub(super) fn diff(_old: &Config, _new: &Config, _json: bool) -> Result<String, Failure> {
-        Err(Failure::Refused("configurations cannot be compared yet".to_owned()))
-    }
-
-    #[expect(clippy::needless_pass_by_value, reason = "wired at merge")]
     pub(super) fn run(_config: Config, _path: PathBuf, _environment: Environment) -> Result<(), String> {
         Err("the appliance cannot run yet".to_owned())
     }

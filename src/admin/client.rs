@@ -1,4 +1,5 @@
 //! The other end of the Unix socket, for the command line.
+#![expect(clippy::disallowed_methods, reason = "driver: bounds a conversation in time")]
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,5 @@
 //! The doors: a Unix socket for operators, and a TCP address for metrics.
+#![expect(clippy::disallowed_methods, reason = "driver: bounds requests in time")]
 
 use std::convert::Infallible;
 use std::io;

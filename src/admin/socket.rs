@@ -1,4 +1,5 @@
 //! The Unix socket's file: made for its owner only, replaced when stale, removed at the end.
+#![expect(clippy::disallowed_methods, reason = "driver: bounds the stale check in time")]
 
 use std::fs;
 use std::io;
@@ -21,8 +22,7 @@ const STALE_CHECK_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode.
-    identity: Option<(u64, u64)>,
+    identity: Option<Identity>,
 }
 
 impl Drop for SocketFile {
@@ -68,8 +68,11 @@ async fn remove_stale(path: &Path) -> Result<(), AdminError> {
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+/// Device, inode, and when it was made: a file system gives a freed inode number to the next file.
+type Identity = (u64, u64, i64, i64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
 #[cfg(test)]
@@ -96,6 +99,8 @@ mod tests {
         assert!(matches!(open(&path).await, Err(AdminError::AlreadyRunning(_))));
         // As after kill -9: the file stays, nobody listens.
         drop(listener);
+        // Time stamps of files move by the tick of the kernel, up to 10 ms.
+        tokio::time::sleep(Duration::from_millis(30)).await;
         let (_listener, _file) = open(&path).await.unwrap();
         drop(file);
         assert!(path.exists(), "an earlier owner must not remove the file of a later one");

@@ -96,7 +96,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Malformed`]: the stream cannot be followed any further and the session must end.
-    pub fn next(&mut self) -> Result<Option<Message>, Malformed> {
+    pub fn poll(&mut self) -> Result<Option<Message>, Malformed> {
         let limit = MAX_MESSAGE as u16;
         let Some(length) = wire::peek_message_length(&self.0, limit).map_err(Malformed)? else {
             return Ok(None);
@@ -392,7 +392,7 @@ mod tests {
     fn parse(octets: &[u8]) -> Routes {
         let mut decoder = Decoder::default();
         decoder.push(octets);
-        match decoder.next().unwrap().unwrap() {
+        match decoder.poll().unwrap().unwrap() {
             Message::Update(update) => update.parse(true, false).unwrap(),
             other => panic!("{other:?}"),
         }
@@ -445,7 +445,7 @@ mod tests {
         for (octets, (code, subcode)) in table {
             let mut decoder = Decoder::default();
             decoder.push(octets);
-            let notification = decoder.next().unwrap_err().notification();
+            let notification = decoder.poll().unwrap_err().notification();
             assert_eq!((notification.code, notification.subcode), (code, subcode), "{octets:?}");
         }
     }
@@ -459,7 +459,7 @@ mod tests {
                 decoder.push(&(octets.len() as u16 + 18).to_be_bytes());
             }
             decoder.push(&octets);
-            while let Ok(Some(message)) = decoder.next() {
+            while let Ok(Some(message)) = decoder.poll() {
                 if let Message::Update(update) = message {
                     let _ = update.parse(true, false);
                     let _ = update.parse(false, true);

@@ -218,7 +218,7 @@ impl Peer {
             if connection.is_closing() {
                 return;
             }
-            match connection.decoder.next() {
+            match connection.decoder.poll() {
                 Ok(None) => return,
                 Ok(Some(message)) => self.handle_message(origin, message, now),
                 Err(malformed) => self.handle_malformed(origin, malformed, now),

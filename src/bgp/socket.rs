@@ -1,4 +1,5 @@
 //! BGP's sockets: dialling, listening, and the options that a neighbor asks for.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the deadline of a dial")]
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

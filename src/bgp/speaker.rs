@@ -133,7 +133,7 @@ impl Speaker {
                 Some(new) if *new == running.neighbor && running.local == local => {}
                 Some(new) if survives(&running.neighbor, new) && running.local == local => {
                     // The task takes commands at every turn; a full channel empties itself.
-                    let _ = running.commands.send(Command::Configure(new.clone())).await;
+                    let _ = running.commands.send(Command::Configure(Box::new(new.clone()))).await;
                     if let Some(running) = self.neighbors.get_mut(&name) {
                         running.neighbor = new.clone();
                     }

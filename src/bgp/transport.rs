@@ -33,7 +33,7 @@ pub enum Command {
     /// The neighbor connected to us.
     Accepted(TcpStream),
     /// A configuration that the session survives.
-    Configure(Neighbor),
+    Configure(Box<Neighbor>),
     /// Something seen from outside explains why the session does not come up.
     Suspect(String),
     /// End for good, with these last words.
@@ -198,7 +198,7 @@ impl Transport {
                     }
                 }
             }
-            Command::Configure(neighbor) => self.peer.set_neighbor(neighbor),
+            Command::Configure(neighbor) => self.peer.set_neighbor(*neighbor),
             Command::Suspect(words) => self.peer.handle_suspicion(words, now),
             Command::Stop(notification) => self.peer.stop(&notification, now),
         }

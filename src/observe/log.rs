@@ -147,7 +147,7 @@ mod tests {
         let (send, receive) = sync_channel(2);
         let mut lines = Lines { send, dropped: Arc::default() };
         for n in 0..5 {
-            writeln!(lines, "line {n}").unwrap();
+            lines.write_all(format!("line {n}\n").as_bytes()).unwrap();
         }
         let dropped = lines.dropped.clone();
         drop(lines);

@@ -1,4 +1,5 @@
 //! An operating system thread with a runtime of its own, for work that no load elsewhere may delay.
+#![expect(clippy::disallowed_methods, reason = "driver: joins with a deadline")]
 
 use std::future::Future;
 use std::io;

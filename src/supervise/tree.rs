@@ -1,4 +1,5 @@
 //! Runs named children until told to stop or until an essential one ends.
+#![expect(clippy::disallowed_methods, reason = "driver: waits out back-offs and the grace of a stop")]
 
 use std::borrow::Cow;
 use std::fmt::Display;
