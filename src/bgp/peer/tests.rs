@@ -1,6 +1,7 @@
 //! Two real peers, a pipe between them, and virtual time.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
