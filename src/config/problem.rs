@@ -1,7 +1,7 @@
 //! Problems of a configuration: each with its path, place, message and hint, all at once.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Problems {
     /// The file as it was named; empty where the text came from no file.
-    file: PathBuf,
+    file: String,
     problems: Vec<Problem>,
     /// How many were not kept.
     more: usize,
@@ -62,7 +62,7 @@ impl Problems {
     /// Names the file they are in.
     #[must_use]
     pub fn in_file(mut self, file: &Path) -> Self {
-        self.file = file.to_owned();
+        self.file = file.display().to_string();
         self
     }
 
@@ -85,8 +85,8 @@ impl fmt::Display for Problems {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            if !self.file.as_os_str().is_empty() {
-                write!(f, "{}:", self.file.display())?;
+            if !self.file.is_empty() {
+                write!(f, "{}:", self.file)?;
             }
             write!(f, "{problem}")?;
         }

@@ -58,7 +58,7 @@ fn mutated() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1500) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
 
     #[test]
     fn any_text_is_judged(text in any::<String>()) {
@@ -143,5 +143,36 @@ fn a_large_file_takes_bounded_time_and_problems() {
         let took = began.elapsed();
         assert!(took < Duration::from_secs(20), "{name}: {took:?}");
         println!("{name}: {took:?}, {} problems", problems.count());
+    }
+}
+
+#[test]
+fn every_list_has_its_bound() {
+    let neighbor = |n: usize| {
+        format!("    - {{ name: n{n}, address: 127.0.{}.{}, asn: 64500 }}\n", n / 200, n % 200 + 1)
+    };
+    let prefix = |n: usize| format!("  - {{ prefix: 10.{}.{}.0/24, services: [web] }}\n", n / 256, n % 256);
+    let backend = |n: usize| format!("      - {{ id: b{n}, address: 10.0.0.1, port: 80 }}\n");
+    let service = |n: usize| {
+        let backends: Vec<_> =
+            (0..16).map(|b| format!("{{ id: b{b}, address: 10.0.0.1, port: 80 }}")).collect();
+        format!("  - {{ name: s{n}, backends: [{}] }}\n", backends.join(", "))
+    };
+    // Text to put after a line of the minimal configuration, which has one of each already.
+    let cases: [(&str, &dyn Fn(usize) -> String, usize, &str); 4] = [
+        ("      asn: 64500\n", &neighbor, 256, "bgp.neighbors"),
+        ("    services: [web]\n", &prefix, 1024, "anycast"),
+        ("        port: 8080\n", &backend, 4096, "services[0].backends"),
+        ("        port: 8080\n", &service, 16384 / 16, "services"),
+    ];
+    for (after, one, most, path) in cases {
+        let with = |count: usize| {
+            let more: String = (0..count).map(one).collect();
+            judge(&MINIMAL.replacen(after, &format!("{after}{more}"), 1))
+        };
+        assert!(with(most - 1).is_none(), "{path}");
+        let problems = with(most).expect("one too many");
+        assert_eq!(problems.list()[0].path, path);
+        assert!(problems.list()[0].message.contains("at most"), "{problems}");
     }
 }
