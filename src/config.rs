@@ -6,10 +6,18 @@
 pub mod admin;
 pub mod anycast;
 pub mod bgp;
+mod decode;
+pub mod diff;
+pub mod environment;
 pub mod health;
+pub mod load;
 pub mod observe;
 pub mod pop;
+pub mod problem;
+mod read;
+mod secret;
 pub mod services;
+mod tree;
 
 use std::collections::BTreeMap;
 

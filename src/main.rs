@@ -1,3 +1,236 @@
 //! The command line: arguments, runtimes, exit codes.
+#![expect(clippy::disallowed_methods, reason = "driver: sends the text of a configuration to the process")]
 
-fn main() {}
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use edgeproxy::admin::client::Client;
+use edgeproxy::admin::{AdminError, Explanation, Status, Told, query, screen};
+use edgeproxy::config::diff::diff;
+use edgeproxy::config::environment::Environment;
+use edgeproxy::config::load::{LoadError, load};
+use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
+use serde::Serialize;
+use serde_json::json;
+
+/// Announces an anycast prefix over BGP exactly as long as this machine can serve it.
+///
+/// Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 64 bad configuration (also a file that
+/// cannot be read).
+#[derive(Debug, Parser)]
+#[command(name = "edgeproxy", version, max_term_width = 100)]
+struct Arguments {
+    /// Answer with JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The running process's socket [default: $EDGEPROXY_SOCKET, or /run/edgeproxy/edgeproxy.sock].
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run with a configuration until SIGTERM; SIGHUP reads it again.
+    Run {
+        #[arg(default_value = "/etc/edgeproxy/edgeproxy.yaml")]
+        file: PathBuf,
+    },
+    /// Say whether a configuration is good, and everything that is wrong with it.
+    Check { file: PathBuf },
+    /// Say what a configuration would change: against another, or against the running process.
+    #[command(override_usage = "edgeproxy diff [OPTIONS] [OLD] <NEW>")]
+    Diff {
+        #[arg(required = true, num_args = 1..=2, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Show the process, its prefixes, neighbors and services on one screen.
+    Status,
+    /// Show the BGP sessions.
+    Neighbors,
+    /// Show each service with its backends as their checks see them.
+    Health { service: Option<String> },
+    /// Say why a prefix (or the prefix around an address) is announced or not, and what would change it.
+    Explain { prefix: String },
+    /// Read the configuration again and apply it whole, or refuse it whole.
+    Reload,
+    /// Write a completion script for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Why a command was not done.
+enum Failure {
+    /// Bad configuration: words for people, problems for machines.
+    Configuration {
+        text: String,
+        problems: serde_json::Value,
+    },
+    Refused(String),
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        let text = error.to_string();
+        let problems = match &error {
+            LoadError::Unreadable { .. } => json!([{ "message": text }]),
+            LoadError::Invalid(problems) => json!(problems.list()),
+        };
+        Self::Configuration { text, problems }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    match obey(arguments) {
+        Ok(answer) => {
+            // A reader that left early (`| head`) has what it wanted.
+            let _ = io::stdout().write_all(answer.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let (code, text, document) = match failure {
+                // As `file:line:column: words`, which editors follow.
+                Failure::Configuration { text, problems } => {
+                    (64, text, json!({ "error": "bad configuration", "problems": problems }))
+                }
+                Failure::Refused(text) => (1, format!("edgeproxy: {text}"), json!({ "error": text })),
+            };
+            let _ = if json {
+                writeln!(io::stdout(), "{document:#}")
+            } else {
+                writeln!(io::stderr(), "{}", text.trim_end())
+            };
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Does what the arguments say; what it gives goes to standard output.
+fn obey(arguments: Arguments) -> Result<String, Failure> {
+    let Arguments { json, socket, command } = arguments;
+    let environment = Environment::read();
+    let socket = socket
+        .or_else(|| environment.admin_socket.clone())
+        .unwrap_or_else(|| edgeproxy::config::admin::Admin::default().socket);
+    let client = Client::new(socket);
+    match command {
+        Command::Run { file } => run(&file, environment),
+        Command::Check { file } => {
+            let config = load(&file)?;
+            let text = format!(
+                "{}: good, generation {} ({} neighbors, {} prefixes, {} services)\n",
+                file.display(),
+                config.generation,
+                config.bgp.neighbors.len(),
+                config.anycast.len(),
+                config.services.len()
+            );
+            Ok(if json { line(&json!({ "valid": true, "generation": config.generation })) } else { text })
+        }
+        Command::Diff { files } => match &files[..] {
+            [old, new] => {
+                let diff = diff(&load(old)?, &load(new)?);
+                Ok(if json { line(&diff) } else { format!("{}\n", diff.to_string().trim_end()) })
+            }
+            [new, ..] => ask(diff_to_running(&client, new, json)),
+            [] => Err(Failure::Refused("name the new configuration".to_owned())),
+        },
+        Command::Status => ask(show(&client, "/v1/status", json, |status: Status| screen::status(&status))),
+        Command::Neighbors => ask(show(&client, "/v1/neighbors", json, |neighbors: Vec<NeighborStatus>| {
+            screen::neighbors(&neighbors)
+        })),
+        Command::Health { service } => ask(health(&client, service, json)),
+        Command::Explain { prefix } => {
+            let target = format!("/v1/explain?prefix={}", query::encode(&prefix));
+            ask(show(&client, &target, json, |explanation: Explanation| screen::explain(&explanation)))
+        }
+        Command::Reload => ask(async {
+            let answer = client.post("/v1/reload", String::new()).await?;
+            let told: serde_json::Value = client.read(&answer)?;
+            let text = told["text"].as_str().unwrap_or("reloaded").trim_end();
+            Ok(if json { answer } else { format!("{text}\n") })
+        }),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "edgeproxy", &mut script);
+            Ok(String::from_utf8_lossy(&script).into_owned())
+        }
+    }
+}
+
+fn run(file: &Path, environment: Environment) -> Result<String, Failure> {
+    let config = load(file)?;
+    let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
+    // Operators and reloads only: BGP with the decision, and the checks, have threads of their own.
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| refused(&error))?;
+    control
+        .block_on(edgeproxy::appliance::run(config, file.to_owned(), environment))
+        .map_err(|error| refused(&error))?;
+    Ok(String::new())
+}
+
+/// The answer as it came, or as a screen.
+async fn show<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    target: &str,
+    json: bool,
+    screen: impl FnOnce(T) -> String,
+) -> Result<String, Failure> {
+    let answer = client.get(target).await?;
+    if json { Ok(answer) } else { Ok(screen(client.read(&answer)?)) }
+}
+
+async fn health(client: &Client, wanted: Option<String>, json: bool) -> Result<String, Failure> {
+    let answer = client.get("/v1/services").await?;
+    let mut services: Vec<ServiceStatus> = client.read(&answer)?;
+    if let Some(wanted) = wanted {
+        let known: Vec<_> = services.iter().map(|service| service.service.clone()).collect();
+        services.retain(|service| service.service == wanted);
+        if services.is_empty() {
+            let known = known.join(", ");
+            return Err(Failure::Refused(format!("there is no service {wanted}; there are: {known}")));
+        }
+    }
+    Ok(if json { line(&services) } else { screen::health(&services) })
+}
+
+async fn diff_to_running(client: &Client, new: &Path, json: bool) -> Result<String, Failure> {
+    // Bad configuration is found here, with all its problems; then the process is asked.
+    load(new)?;
+    let text = std::fs::read_to_string(new)
+        .map_err(|error| Failure::Refused(format!("{} cannot be read: {error}", new.display())))?;
+    // The process may stand elsewhere: files named in the configuration are beside it.
+    let whole = std::path::absolute(new).unwrap_or_else(|_| new.to_owned());
+    let base = whole.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+    let answer = client.post(&format!("/v1/diff?base={}", query::encode(&base)), text).await?;
+    let told: Told = client.read(&answer)?;
+    Ok(if json { line(&told.document) } else { format!("{}\n", told.text.trim_end()) })
+}
+
+/// Runs one conversation with the process.
+fn ask(conversation: impl Future<Output = Result<String, Failure>>) -> Result<String, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Refused(format!("no runtime: {error}")))?;
+    runtime.block_on(conversation)
+}
+
+fn line<T: Serialize>(document: &T) -> String {
+    serde_json::to_string_pretty(document).unwrap_or_default() + "\n"
+}

@@ -1,0 +1,110 @@
+//! How operators ask and command the running process: HTTP over a Unix socket, and what the command line makes of it.
+
+pub mod client;
+mod fresh;
+pub mod query;
+pub mod routes;
+pub mod screen;
+pub mod server;
+mod socket;
+pub mod table;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::observe::metrics::Recorder;
+use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, SentRoute, ServiceStatus};
+
+/// What the room is given. Publishers fill the ages in their documents when they publish, and
+/// publish at least every second; [`routes::STALE_AFTER`] later they are taken for hung.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    pub process: watch::Receiver<Arc<ProcessStatus>>,
+    pub neighbors: watch::Receiver<Arc<Vec<NeighborStatus>>>,
+    pub prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
+    pub services: watch::Receiver<Arc<Vec<ServiceStatus>>>,
+    pub recorder: Recorder,
+    /// Bounded. When it is full the operator is told that the process is busy.
+    pub commands: mpsc::Sender<Command>,
+}
+
+/// What an operator may ask the process to do. Whoever takes it answers within [`server::COMMAND_TIME`].
+#[derive(Debug)]
+pub enum Command {
+    /// Read the configuration again and apply it. The answer says what changed, or all problems.
+    Reload { reply: oneshot::Sender<Result<String, String>> },
+    /// Compare a configuration, given as text, to the one in force, changing nothing.
+    Diff {
+        text: String,
+        /// The directory of the file, for the files it names.
+        base: PathBuf,
+        reply: oneshot::Sender<Result<Told, String>>,
+    },
+}
+
+/// An answer for people and the same for machines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub text: String,
+    pub document: serde_json::Value,
+}
+
+/// Everything the process says about itself: the document of `/v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Status {
+    pub process: ProcessStatus,
+    pub neighbors: Vec<NeighborStatus>,
+    pub prefixes: Vec<PrefixStatus>,
+    pub services: Vec<ServiceStatus>,
+}
+
+/// Why a prefix is as it is: the document of `/v1/explain`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub prefix: PrefixStatus,
+    /// The services it depends on.
+    pub services: Vec<ServiceStatus>,
+    /// What each neighbor was told about it.
+    pub neighbors: Vec<TellsNeighbor>,
+}
+
+/// What one neighbor was told about one prefix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TellsNeighbor {
+    pub name: String,
+    pub address: String,
+    pub state: String,
+    pub problem: Option<String>,
+    /// None: nothing, or it was withdrawn.
+    pub sent: Option<SentRoute>,
+}
+
+/// Why the room, or a conversation with it, failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("another edgeproxy already answers at {0}: stop it first, or give this one its own admin.socket")]
+    AlreadyRunning(PathBuf),
+    #[error("{0} exists and is not a socket: remove it, or choose another admin.socket")]
+    NotASocket(PathBuf),
+    #[error("the socket {path} cannot be opened: {cause}")]
+    Socket { path: PathBuf, cause: std::io::Error },
+    #[error("{address} cannot be listened on for metrics: {cause}; choose another observe.metrics, or `off`")]
+    Metrics { address: SocketAddr, cause: std::io::Error },
+    #[error(
+        "edgeproxy is not running here ({why} at {socket}): start it with `edgeproxy run FILE`, or name its socket with --socket"
+    )]
+    NotRunning { socket: PathBuf, why: &'static str },
+    #[error("the socket {0} may not be used by this user: run the command as root")]
+    Permission(PathBuf),
+    #[error("edgeproxy does not answer at {0} within {1} s: it may be hung or very busy; look at its log")]
+    NoAnswer(PathBuf, u64),
+    #[error("what answers at {socket} is not understood: {why}")]
+    NotUnderstood { socket: PathBuf, why: String },
+    /// The process said no; the words are its own.
+    #[error("{0}")]
+    Refused(String),
+}

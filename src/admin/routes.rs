@@ -1,0 +1,201 @@
+//! What each request is answered with, from snapshots: a pure function of both.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use serde::Serialize;
+
+use super::{Explanation, Status, TellsNeighbor, query};
+use crate::observe::metrics::{self, Recorder};
+use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
+
+/// A subsystem that has published nothing for this long is taken for hung.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// Where a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The Unix socket: everything.
+    Operator,
+    /// The TCP address: `/metrics` and `/healthz` only.
+    Metrics,
+}
+
+/// A request, whole and within its bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub body: &'a [u8],
+}
+
+/// What is known at the time of the request.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub process: Arc<ProcessStatus>,
+    pub neighbors: Arc<Vec<NeighborStatus>>,
+    pub prefixes: Arc<Vec<PrefixStatus>>,
+    pub services: Arc<Vec<ServiceStatus>>,
+    /// How long ago each of them was published, by the publisher's name.
+    pub ages: [(&'static str, Duration); 4],
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Route {
+    Answer(Answer),
+    Reload,
+    Diff { text: String, base: PathBuf },
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+impl Answer {
+    /// 200 with a document.
+    #[must_use]
+    pub fn json<T: Serialize>(document: &T) -> Self {
+        match serde_json::to_string_pretty(document) {
+            Ok(body) => Self { status: 200, content_type: "application/json", body: body + "\n" },
+            Err(error) => Self::refusal(500, &format!("the answer cannot be written: {error}")),
+        }
+    }
+
+    /// A refusal in words.
+    #[must_use]
+    pub fn refusal(status: u16, why: &str) -> Self {
+        let body = format!("{:#}\n", serde_json::json!({ "error": why }));
+        Self { status, content_type: "application/json", body }
+    }
+
+    fn text(status: u16, body: String) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body }
+    }
+}
+
+/// Decides on one request.
+#[must_use]
+pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Recorder) -> Route {
+    let Some(method) = method_of(door, request.path) else {
+        return Route::Answer(Answer::refusal(404, known_paths(door)));
+    };
+    // A HEAD is a GET whose body the server leaves out (RFC 9110 §9.3.2).
+    if request.method != method && !(method == "GET" && request.method == "HEAD") {
+        return Route::Answer(Answer::refusal(405, &format!("use {method} for {}", request.path)));
+    }
+    Route::Answer(match request.path {
+        "/metrics" => Answer {
+            status: 200,
+            content_type: metrics::CONTENT_TYPE,
+            body: recorder.render(&now.process, &now.neighbors, &now.prefixes, &now.services),
+        },
+        "/healthz" => health(now),
+        "/v1/status" => Answer::json(&Status {
+            process: (*now.process).clone(),
+            neighbors: (*now.neighbors).clone(),
+            prefixes: (*now.prefixes).clone(),
+            services: (*now.services).clone(),
+        }),
+        "/v1/neighbors" => Answer::json(&*now.neighbors),
+        "/v1/prefixes" => Answer::json(&*now.prefixes),
+        "/v1/services" => Answer::json(&*now.services),
+        "/v1/explain" => match query::value(request.query, "prefix") {
+            Some(prefix) => explain(&prefix, now),
+            None => Answer::refusal(400, "say which prefix: /v1/explain?prefix=198.51.100.0/24"),
+        },
+        "/v1/reload" => return Route::Reload,
+        _ => match str::from_utf8(request.body) {
+            Ok(text) => {
+                let base = query::value(request.query, "base").unwrap_or_else(|| "/".to_owned());
+                return Route::Diff { text: text.to_owned(), base: base.into() };
+            }
+            Err(_) => Answer::refusal(400, "the configuration is not UTF-8 text"),
+        },
+    })
+}
+
+/// The method of a path that exists at this door.
+fn method_of(door: Door, path: &str) -> Option<&'static str> {
+    match (door, path) {
+        (_, "/metrics" | "/healthz") => Some("GET"),
+        (Door::Metrics, _) => None,
+        (_, "/v1/status" | "/v1/neighbors" | "/v1/prefixes" | "/v1/services" | "/v1/explain") => Some("GET"),
+        (_, "/v1/reload" | "/v1/diff") => Some("POST"),
+        _ => None,
+    }
+}
+
+fn known_paths(door: Door) -> &'static str {
+    match door {
+        Door::Metrics => "only /metrics and /healthz are served here; the rest is on the Unix socket",
+        Door::Operator => {
+            "there are: GET /v1/status /v1/neighbors /v1/prefixes /v1/services /v1/explain?prefix=… \
+             /metrics /healthz, POST /v1/reload /v1/diff"
+        }
+    }
+}
+
+/// Well means: running (or stopping as planned), and every subsystem still reports.
+fn health(now: &Snapshot) -> Answer {
+    let mut ills = Vec::new();
+    let phase = now.process.phase.as_str();
+    if !matches!(phase, "running" | "stopping") {
+        ills.push(format!("the process is {phase}"));
+    }
+    for (name, age) in now.ages {
+        if age > STALE_AFTER {
+            ills.push(format!("{name} reported nothing for {} s", age.as_secs()));
+        }
+    }
+    if ills.is_empty() {
+        Answer::text(200, format!("{phase}\n"))
+    } else {
+        Answer::text(503, ills.join("\n") + "\n")
+    }
+}
+
+fn explain(wanted: &str, now: &Snapshot) -> Answer {
+    let Some(prefix) = find(wanted, &now.prefixes) else {
+        let known: Vec<_> = now.prefixes.iter().map(|p| p.prefix.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Answer::refusal(
+            404,
+            &format!("{wanted} is no prefix of the configuration; there are: {known}"),
+        );
+    };
+    let services = now.services.iter().filter(|s| prefix.services.contains(&s.service)).cloned().collect();
+    let neighbors = now.neighbors.iter().map(|n| TellsNeighbor {
+        name: n.name.clone(),
+        address: n.address.clone(),
+        state: n.state.clone(),
+        problem: n.problem.clone(),
+        sent: n.announced.iter().find(|route| route.prefix == prefix.prefix).cloned(),
+    });
+    Answer::json(&Explanation { prefix: prefix.clone(), services, neighbors: neighbors.collect() })
+}
+
+/// By its text, by another spelling of the same network, or by the longest prefix around an address.
+fn find<'a>(wanted: &str, prefixes: &'a [PrefixStatus]) -> Option<&'a PrefixStatus> {
+    let wanted = wanted.trim();
+    if let Some(exact) = prefixes.iter().find(|p| p.prefix == wanted) {
+        return Some(exact);
+    }
+    let networks = || prefixes.iter().filter_map(|p| Some((p, p.prefix.parse::<IpNetwork>().ok()?)));
+    if let Ok(address) = wanted.parse::<IpAddr>() {
+        return networks()
+            .filter(|(_, n)| n.contains(address))
+            .max_by_key(|(_, n)| n.prefix())
+            .map(|(p, _)| p);
+    }
+    let wanted: IpNetwork = wanted.parse().ok()?;
+    networks().find(|(_, n)| n.prefix() == wanted.prefix() && n.network() == wanted.network()).map(|(p, _)| p)
+}

@@ -1,0 +1,59 @@
+//! Reads secrets from files that nobody else can read.
+#![expect(clippy::disallowed_methods, reason = "driver: reads the files that the configuration names")]
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::bgp::Secret;
+
+/// The longest key that the kernel takes for TCP-MD5 (`TCP_MD5SIG_MAXKEYLEN`).
+const MOST_OCTETS: usize = 80;
+
+/// Why a secret was not taken, and what to do.
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+/// Reads a secret; one line end after it does not belong to it.
+pub(super) fn read(path: &Path) -> Result<Secret, Refusal> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| {
+        refusal(format!("cannot read {shown}: {error}"), "the file must exist and be readable by edgeproxy")
+    };
+    // Asked before opening: a named pipe would wait for a writer.
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(refusal(format!("{shown} is no regular file"), "put the secret in a file of its own"));
+    }
+    if metadata.permissions().mode() & 0o007 != 0 {
+        let mode = metadata.permissions().mode() & 0o777;
+        return Err(refusal(
+            format!("{shown} is open to everybody (mode {mode:o})"),
+            format!("chmod 600 {shown}"),
+        ));
+    }
+    let mut octets = Vec::new();
+    let limit = MOST_OCTETS as u64 + 3;
+    File::open(path).map_err(unreadable)?.take(limit).read_to_end(&mut octets).map_err(unreadable)?;
+    if octets.ends_with(b"\n") {
+        octets.pop();
+        if octets.ends_with(b"\r") {
+            octets.pop();
+        }
+    }
+    match octets.len() {
+        0 => Err(refusal(format!("{shown} is empty"), "write the secret into it")),
+        1..=MOST_OCTETS => Ok(Secret::new(octets)),
+        _ => Err(refusal(
+            format!("{shown} holds more than {MOST_OCTETS} octets"),
+            format!("TCP-MD5 takes at most {MOST_OCTETS}"),
+        )),
+    }
+}
+
+fn refusal(message: String, hint: impl Into<String>) -> Refusal {
+    Refusal { message, hint: hint.into() }
+}
