@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -82,14 +82,12 @@ impl Server {
         let Self { operators, file, metrics, inputs } = self;
         let fresh = Fresh::new();
         let operators = async {
-            let accept = async || operators.accept().await.map(|(stream, _)| stream);
-            serve(accept, Door::Operator, &inputs, &fresh, &stop).await;
+            serve(&operators, Door::Operator, &inputs, &fresh, &stop).await;
             drop(file);
         };
         let metrics = async {
             if let Some(listener) = metrics {
-                let accept = async || listener.accept().await.map(|(stream, _)| stream);
-                serve(accept, Door::Metrics, &inputs, &fresh, &stop).await;
+                serve(&listener, Door::Metrics, &inputs, &fresh, &stop).await;
             }
         };
         tokio::select! {
@@ -100,18 +98,43 @@ impl Server {
     }
 }
 
+/// What both kinds of listener have in common.
+trait Listen {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listen for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
 /// Answers at one door until `stop`. Its connections are futures of this one, so they end with it.
-async fn serve<A, S>(accept: A, door: Door, inputs: &Inputs, fresh: &Fresh, stop: &CancellationToken)
-where
-    A: AsyncFn() -> io::Result<S>,
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn serve<L: Listen>(
+    listener: &L,
+    door: Door,
+    inputs: &Inputs,
+    fresh: &Fresh,
+    stop: &CancellationToken,
+) {
     let mut open = FuturesUnordered::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(()) = open.next() => {}
-            accepted = accept(), if open.len() < CONNECTIONS => match accepted {
+            accepted = listener.next(), if open.len() < CONNECTIONS => match accepted {
                 Ok(stream) => open.push(converse(stream, door, inputs, fresh)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection to admin was not accepted");
@@ -212,3 +235,6 @@ fn snapshot(inputs: &Inputs, fresh: &Fresh) -> Snapshot {
         ages: fresh.ages(),
     }
 }
+
+#[cfg(test)]
+mod tests;
