@@ -1,4 +1,5 @@
 //! The prober against real sockets on loopback.
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -105,7 +105,7 @@ impl Announcer {
         match timeout(DELIVERY_PATIENCE, delivered).await {
             Ok(_) => info!("all prefixes are withdrawn"),
             Err(_) => {
-                warn!("a neighbor did not take the withdrawal in time; its session's end withdraws instead")
+                warn!("a neighbor did not take the withdrawal in time; its session's end withdraws instead");
             }
         }
         Ok(())

@@ -4,20 +4,21 @@
 //! [`Peer::out`], and wakes at [`Peer::next_deadline`].
 
 mod connection;
+mod ending;
+mod receive;
 mod report;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::connection::{Connection, Expired};
 use self::report::Report;
 use super::adj_rib_out::{AdjRibOut, Change};
 use super::backoff::Backoff;
-use super::collision::{self, Origin, Speaker};
+use super::collision::Origin;
 use super::fsm::{self, State};
-use super::message::{Malformed, Message, Open, Update};
 use super::notification::Notification;
 use super::origin::OriginSet;
 use super::received::Received;
@@ -26,10 +27,6 @@ use crate::config::bgp::{Asn, Neighbor};
 
 /// No more UPDATEs are queued while this much waits to be written.
 const ENOUGH_QUEUED: usize = 64 * 1024;
-/// A session that lived this long wipes the failures before it out.
-const PROVEN: Duration = Duration::from_secs(30);
-/// A neighbor that announced too much is left alone at least this long.
-const MAX_PREFIXES_HOLD: Duration = Duration::from_secs(60);
 /// Things to tell the log that nobody has fetched are forgotten past this number.
 const MOST_EVENTS: usize = 64;
 
@@ -207,109 +204,6 @@ impl Peer {
         *slot = Some(Connection::new(&settings, local_address, now));
         self.report.attempt(now);
         Ok(())
-    }
-
-    /// Octets came.
-    pub fn handle_octets(&mut self, origin: Origin, octets: &[u8], now: Instant) {
-        let Some(connection) = &mut self.connections[origin as usize] else { return };
-        connection.decoder.push(octets);
-        loop {
-            let Some(connection) = &mut self.connections[origin as usize] else { return };
-            if connection.is_closing() {
-                return;
-            }
-            match connection.decoder.poll() {
-                Ok(None) => return,
-                Ok(Some(message)) => self.handle_message(origin, message, now),
-                Err(malformed) => self.handle_malformed(origin, malformed, now),
-            }
-        }
-    }
-
-    fn handle_message(&mut self, origin: Origin, message: Message, now: Instant) {
-        self.report.messages_in += 1;
-        match message {
-            Message::Open(open) => self.handle_open(origin, open, now),
-            Message::Keepalive => self.event(origin, fsm::Event::Keepalive, None, now),
-            Message::Update(update) => self.handle_update(origin, &update, now),
-            Message::Notification(notification) => {
-                let words = format!("the neighbor closed the session: {notification}");
-                self.event(origin, fsm::Event::Notification, Some(words), now);
-            }
-            Message::RouteRefresh(family) => {
-                let Some(family) = family else {
-                    // RFC 2918 §4: a family that was not agreed on is ignored.
-                    return self.event(origin, fsm::Event::Keepalive, None, now);
-                };
-                self.event(origin, fsm::Event::RouteRefresh(family), None, now);
-                if self.is_established(origin) {
-                    self.rib.refresh(family);
-                    self.synced = None;
-                }
-            }
-        }
-    }
-
-    fn handle_open(&mut self, origin: Origin, open: Open, now: Instant) {
-        let (id, asn) = (open.id(), open.asn());
-        if let Some(connection) = &mut self.connections[origin as usize] {
-            connection.remote = Some((id, asn));
-        }
-        // Judged before the state machine answers with a KEEPALIVE: a neighbor must not see a
-        // session come up that is closed with the next message.
-        if let Some(other) = &self.connections[origin.other() as usize] {
-            let local = Speaker { id: self.local.id, asn: self.local.asn };
-            let loser = collision::loser(local, Speaker { id, asn }, origin, other.progress());
-            if let Some(loser) = loser {
-                self.close_quietly(loser, &Notification::collision(), now);
-                if loser == origin {
-                    return;
-                }
-            }
-        }
-        let words = (asn != self.neighbor.asn).then(|| {
-            format!(
-                "the neighbor says it is AS {asn}, the configuration says AS {}: \
-                 correct bgp.neighbors[{}].asn here or the AS number there",
-                self.neighbor.asn, self.neighbor.name
-            )
-        });
-        self.event(origin, fsm::Event::Open(open), words, now);
-    }
-
-    fn handle_update(&mut self, origin: Origin, update: &Update, now: Instant) {
-        let Some(negotiated) = self.connections[origin as usize].as_ref().and_then(|c| c.negotiated.as_ref())
-        else {
-            return self.event(origin, fsm::Event::Update, None, now);
-        };
-        self.report.updates_in += 1;
-        let four_octet_as = negotiated.four_octet_as;
-        match update.parse(four_octet_as, self.is_internal()) {
-            Err(notification) => {
-                let words = format!("the neighbor sent an UPDATE that cannot be followed: {notification}");
-                self.event(origin, fsm::Event::BadUpdate(notification), Some(words), now);
-            }
-            Ok(routes) => {
-                if let Some(what) = &routes.treated_as_withdraw {
-                    self.push_event(PeerEvent::TreatedAsWithdraw(what.clone()));
-                }
-                let counted = self.received.count(&routes);
-                self.event(origin, fsm::Event::Update, None, now);
-                if let Err(over) = counted {
-                    let words = format!(
-                        "the neighbor announced more than max_prefixes ({}): session closed; \
-                         raise the limit or ask the neighbor to filter",
-                        over.0
-                    );
-                    self.close(origin, &Notification::max_prefixes(), words, now);
-                }
-            }
-        }
-    }
-
-    fn handle_malformed(&mut self, origin: Origin, malformed: Malformed, now: Instant) {
-        let words = format!("the neighbor sent what is not BGP: {}", malformed.notification());
-        self.event(origin, fsm::Event::Malformed(malformed), Some(words), now);
     }
 
     /// The connection ended, or an error ended it; `words` say how.
@@ -494,81 +388,6 @@ impl Peer {
             let (remote_id, hold_time) = (negotiated.remote_id, negotiated.hold_time);
             self.push_event(PeerEvent::Established { remote_id, hold_time });
         }
-    }
-
-    /// Closes a connection that lost against the other one: not a failure of the neighbor.
-    fn close_quietly(&mut self, origin: Origin, notification: &Notification, now: Instant) {
-        if let Some(connection) = &mut self.connections[origin as usize] {
-            connection.close_with(notification, now);
-        }
-    }
-
-    fn close(&mut self, origin: Origin, notification: &Notification, words: String, now: Instant) {
-        let Some(connection) = &mut self.connections[origin as usize] else { return };
-        if connection.is_closing() {
-            return;
-        }
-        let before = connection.state();
-        connection.close_with(notification, now);
-        let penal = *notification == Notification::max_prefixes();
-        self.closed_by_us(origin, before, words, penal, now);
-        if penal {
-            let until = now + MAX_PREFIXES_HOLD;
-            self.refuse_until = self.refuse_until.max(Some(until));
-            if let Dial::At(at) = &mut self.dial {
-                *at = until.max(*at);
-            }
-        }
-    }
-
-    fn closed_by_us(&mut self, origin: Origin, before: State, words: String, penal: bool, now: Instant) {
-        let Some(connection) = self.connections[origin as usize].take() else { return };
-        self.lost(&connection, before == State::Established, words, penal, now);
-        // It stays until its last words are written.
-        self.connections[origin as usize] = Some(connection);
-    }
-
-    /// A connection is no more. Without another one under way, the next attempt is planned.
-    fn lost(
-        &mut self,
-        connection: &Connection,
-        was_established: bool,
-        words: String,
-        penal: bool,
-        now: Instant,
-    ) {
-        if was_established {
-            self.rib.clear();
-            self.synced = None;
-            if now.duration_since(connection.since) >= PROVEN {
-                self.backoff.reset();
-            }
-        }
-        self.report.add(connection);
-        let others_live = self.connections.iter().flatten().any(|other| !other.is_closing());
-        if others_live && !was_established {
-            return;
-        }
-        self.ended(words, was_established, now);
-        if self.stopped {
-            return;
-        }
-        let wait = self.backoff.fail();
-        if penal {
-            self.refuse_until = Some(now + wait);
-        }
-        self.redial(wait, now);
-    }
-
-    fn redial(&mut self, wait: Duration, now: Instant) {
-        if !self.neighbor.passive && !self.stopped && self.dial != Dial::InProgress {
-            self.dial = Dial::At(now + wait);
-        }
-    }
-
-    fn ended(&mut self, words: String, was_established: bool, now: Instant) {
-        self.report.ended(words.clone(), now);
-        self.push_event(PeerEvent::Ended { words, was_established });
     }
 
     fn push_event(&mut self, event: PeerEvent) {

@@ -239,11 +239,11 @@ impl Transport {
                     info!(neighbor = name, address = %neighbor.address, asn = neighbor.asn.0, %remote_id, hold_time, "session established");
                 }
                 PeerEvent::Ended { words, was_established: true } => {
-                    warn!(neighbor = name, "session ended: {words}")
+                    warn!(neighbor = name, "session ended: {words}");
                 }
                 PeerEvent::Ended { words, .. } => info!(neighbor = name, "no session: {words}"),
                 PeerEvent::Sent { withdrawn, announced } => {
-                    info!(neighbor = name, withdrawn, announced, "routes sent")
+                    info!(neighbor = name, withdrawn, announced, "routes sent");
                 }
                 PeerEvent::TreatedAsWithdraw(what) => {
                     warn!(neighbor = name, "malformed UPDATE taken as a withdrawal (RFC 7606): {what}");

@@ -1,4 +1,5 @@
 //! Asks one backend one question, within one deadline.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the deadline of a probe")]
 
 pub mod hold;
 mod http;

@@ -2,6 +2,7 @@
 //!
 //! One task for all of them: nothing is spawned, so everything ends with it, and the loop itself awaits
 //! nothing but the next event. What it decides is decided in `roster` and `pace`.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the clock and the sockets of the checks")]
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};

@@ -215,7 +215,7 @@ impl Roster {
             Outcome::Success { .. } => self.want_hold(id, now),
             Outcome::Failure(Failure::NoAnswer { .. }) => self.suspect_hold(id, now),
             Outcome::Failure(Failure::Local(what)) if *what == Failure::OUT_OF_DESCRIPTORS => {
-                self.make_room(now)
+                self.make_room(now);
             }
             Outcome::Failure(_) => {}
         }
