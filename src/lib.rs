@@ -4,6 +4,11 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod admin;
+pub mod announce;
+pub mod appliance;
+pub mod bgp;
 pub mod config;
+pub mod health;
 pub mod observe;
 pub mod supervise;
+pub mod sys;

@@ -170,7 +170,17 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
 
 fn run(file: &Path, environment: Environment) -> Result<String, Failure> {
     let config = load(file)?;
-    appliance::run(config, file.to_owned(), environment).map_err(Failure::Refused)?;
+    let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
+    // Operators and reloads only: BGP with the decision, and the checks, have threads of their own.
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| refused(&error))?;
+    control
+        .block_on(edgeproxy::appliance::run(config, file.to_owned(), environment))
+        .map_err(|error| refused(&error))?;
     Ok(String::new())
 }
 
@@ -223,16 +233,4 @@ fn ask(conversation: impl Future<Output = Result<String, Failure>>) -> Result<St
 
 fn line<T: Serialize>(document: &T) -> String {
     serde_json::to_string_pretty(document).unwrap_or_default() + "\n"
-}
-
-/// Stands in for a room that is being built. // wired at merge
-mod appliance {
-    use std::path::PathBuf;
-
-    use edgeproxy::config::Config;
-    use edgeproxy::config::environment::Environment;
-
-    pub(super) fn run(_config: Config, _path: PathBuf, _environment: Environment) -> Result<(), String> {
-        Err("the appliance cannot run yet".to_owned())
-    }
 }

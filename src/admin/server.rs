@@ -98,7 +98,7 @@ impl Server {
     }
 }
 
-/// What both kinds of listener have in common.
+/// A door. A trait and not an async closure, whose future is not `Send` enough for a task.
 trait Listen {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send;
 

@@ -1,9 +1,9 @@
 //! Reads secrets from files that nobody else can read.
 #![expect(clippy::disallowed_methods, reason = "driver: reads the files that the configuration names")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::bgp::Secret;
@@ -23,9 +23,8 @@ pub(super) fn read(path: &Path) -> Result<Secret, Refusal> {
     let unreadable = |error: std::io::Error| {
         refusal(format!("cannot read {shown}: {error}"), "the file must exist and be readable by edgeproxy")
     };
-    // Without O_NONBLOCK opening a named pipe would wait for a writer.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
+    // Asked before opening: a named pipe would wait for a writer.
+    let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(refusal(format!("{shown} is no regular file"), "put the secret in a file of its own"));
     }
@@ -38,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Secret, Refusal> {
     }
     let mut octets = Vec::new();
     let limit = MOST_OCTETS as u64 + 3;
-    file.take(limit).read_to_end(&mut octets).map_err(unreadable)?;
+    File::open(path).map_err(unreadable)?.take(limit).read_to_end(&mut octets).map_err(unreadable)?;
     if octets.ends_with(b"\n") {
         octets.pop();
         if octets.ends_with(b"\r") {

@@ -1,0 +1,3 @@
+//! The system calls that have no safe wrapper; the only place of the crate with `unsafe`.
+
+pub mod packet;

@@ -1,0 +1,19 @@
+//! The decision: from what health says to what bgp does.
+//!
+//! [`facts`] gathers what is known about a prefix, [`decide`] judges it, [`ledger`] keeps the last
+//! judgement of every prefix and makes the wanted set of routes, [`announcer`] drives it.
+
+pub mod announcer;
+pub mod decide;
+pub mod facts;
+pub mod ledger;
+pub mod reason;
+
+/// What ends the decision.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnounceError {
+    #[error("cannot talk to the kernel about addresses: {0}")]
+    Netlink(#[source] std::io::Error),
+    #[error("the channel of {0} closed: its sender has ended")]
+    Gone(&'static str),
+}

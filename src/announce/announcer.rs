@@ -1,0 +1,283 @@
+//! Drives the decision: the only writer of the wanted set, and the keeper of the anycast addresses.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "driver: owns the clock and the netlink socket of the decision"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::AnnounceError;
+use super::facts::{Binding, Leaving};
+use super::ledger::{Ledger, Plan, Verdict};
+use crate::bgp::origin::OriginSet;
+use crate::config::anycast::{Anycast, AnycastPrefix};
+use crate::health::HealthView;
+use crate::observe::status::{AddressStatus, PrefixStatus};
+use crate::supervise::task::Task;
+use crate::sys::address::{Addresses, Owner};
+
+/// Ages in the status documents are never older than this.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often bound addresses are looked at, and missing ones tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long an address waits for its prefix's withdrawal to be written to every neighbor, and a
+/// planned stop for the same. A neighbor that takes nothing for this long is as good as gone.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(3);
+/// Netlink answers in microseconds or not at all.
+const NETLINK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The ends of the channels of the decision.
+pub struct Ends {
+    pub plan: watch::Receiver<Arc<Plan>>,
+    pub health: watch::Receiver<Arc<HealthView>>,
+    pub wanted: watch::Sender<Arc<OriginSet>>,
+    /// Up to which revision the wanted set is written to every established neighbor.
+    pub delivered: watch::Receiver<u64>,
+    pub status: watch::Sender<Arc<Vec<PrefixStatus>>>,
+}
+
+/// The decision's driver.
+pub struct Announcer {
+    ends: Ends,
+    plan: Arc<Plan>,
+    ledger: Ledger,
+    leaving: Leaving,
+    addresses: Addresses,
+    bindings: BTreeMap<AnycastPrefix, Binding>,
+    address_status: BTreeMap<(IpAddr, String), AddressStatus>,
+    /// Addresses to take away once this revision is delivered, or at the deadline.
+    leftover: Vec<(u64, Instant, IpAddr, String)>,
+    _netlink: Task<()>,
+}
+
+impl Announcer {
+    /// Opens what it needs. Nothing is bound or announced before it runs.
+    ///
+    /// # Errors
+    /// [`AnnounceError::Netlink`].
+    pub fn new(ends: Ends) -> Result<Self, AnnounceError> {
+        let (addresses, messages) = Addresses::open().map_err(AnnounceError::Netlink)?;
+        let plan = ends.plan.borrow().clone();
+        Ok(Self {
+            ends,
+            plan,
+            ledger: Ledger::default(),
+            leaving: Leaving::No,
+            addresses,
+            bindings: BTreeMap::new(),
+            address_status: BTreeMap::new(),
+            leftover: Vec::new(),
+            _netlink: Task::spawn("netlink", messages),
+        })
+    }
+
+    /// Decides until `stop`; then asks neighbors to look elsewhere, withdraws, and returns when the
+    /// withdrawal is written. Addresses stay bound until [`release`](Self::release).
+    ///
+    /// # Errors
+    /// [`AnnounceError::Gone`] when a channel's other end has ended.
+    pub async fn run(&mut self, stop: CancellationToken) -> Result<(), AnnounceError> {
+        self.bind().await;
+        self.judge();
+        self.decide_until(stop.cancelled()).await?;
+        if !self.ledger.wanted().is_empty() && !self.plan.graceful.is_zero() {
+            info!(
+                seconds = self.plan.graceful.as_secs_f64(),
+                "announcing with GRACEFUL_SHUTDOWN before the withdrawal"
+            );
+            self.leaving = Leaving::Graceful;
+            self.judge();
+            self.decide_until(tokio::time::sleep(self.plan.graceful)).await?;
+        }
+        self.leaving = Leaving::Gone;
+        self.judge();
+        let revision = self.ledger.wanted().revision();
+        let delivered = self.ends.delivered.wait_for(|delivered| *delivered >= revision);
+        match timeout(DELIVERY_PATIENCE, delivered).await {
+            Ok(_) => info!("all prefixes are withdrawn"),
+            Err(_) => {
+                warn!("a neighbor did not take the withdrawal in time; its session's end withdraws instead");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the addresses away that are ours: after the withdrawal, last of all.
+    pub async fn release(mut self) {
+        match timeout(NETLINK_PATIENCE, self.addresses.release_all()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!("an anycast address could not be taken away: {error}"),
+            Err(_) => warn!("anycast addresses could not be taken away in time"),
+        }
+    }
+
+    async fn decide_until(&mut self, end: impl Future<Output = ()>) -> Result<(), AnnounceError> {
+        tokio::pin!(end);
+        let mut report = interval(REPORT_EVERY);
+        let mut look = interval(LOOK_EVERY);
+        look.reset();
+        loop {
+            let stale = self.stale_at();
+            tokio::select! {
+                biased;
+                changed = self.ends.health.changed() => {
+                    changed.map_err(|_| AnnounceError::Gone("health"))?;
+                    self.judge();
+                }
+                changed = self.ends.plan.changed() => {
+                    changed.map_err(|_| AnnounceError::Gone("configuration"))?;
+                    self.follow_plan().await;
+                }
+                () = &mut end => return Ok(()),
+                // Nobody may have renewed the facts: that alone is a reason to judge anew.
+                () = sleep_until(stale.into()) => self.judge(),
+                changed = self.ends.delivered.changed(), if !self.leftover.is_empty() => {
+                    changed.map_err(|_| AnnounceError::Gone("deliveries"))?;
+                    self.release_leftover().await;
+                }
+                _ = report.tick() => {
+                    self.release_leftover().await;
+                    self.report();
+                }
+                _ = look.tick() => {
+                    self.bind().await;
+                    self.judge();
+                }
+            }
+        }
+    }
+
+    /// When the health facts at hand stop being believed.
+    fn stale_at(&self) -> Instant {
+        let at = self.ends.health.borrow().as_of + self.plan.max_age + Duration::from_millis(1);
+        // Once judged stale, the next look is in a while; news come by themselves.
+        if at > Instant::now() { at } else { Instant::now() + REPORT_EVERY }
+    }
+
+    async fn follow_plan(&mut self) {
+        self.plan = self.ends.plan.borrow_and_update().clone();
+        self.bind().await;
+        self.judge();
+        let wanted: BTreeSet<_> = addresses_of(&self.plan).map(|(a, d)| (a, d.to_owned())).collect();
+        let revision = self.ledger.wanted().revision();
+        let deadline = Instant::now() + DELIVERY_PATIENCE;
+        let gone: Vec<_> = self.address_status.keys().filter(|key| !wanted.contains(key)).cloned().collect();
+        for key in gone {
+            self.address_status.remove(&key);
+            self.leftover.push((revision, deadline, key.0, key.1));
+        }
+        self.leftover.retain(|(_, _, address, device)| !wanted.contains(&(*address, device.clone())));
+        self.release_leftover().await;
+    }
+
+    /// Takes addresses away whose prefixes are gone from the configuration and from every neighbor.
+    async fn release_leftover(&mut self) {
+        let delivered = *self.ends.delivered.borrow_and_update();
+        let now = Instant::now();
+        for (revision, deadline, address, device) in std::mem::take(&mut self.leftover) {
+            if delivered < revision && now < deadline {
+                self.leftover.push((revision, deadline, address, device));
+            } else if let Err(error) = self.addresses.release(address, &device).await {
+                warn!(%address, device, "an anycast address could not be taken away: {error}");
+            }
+        }
+    }
+
+    /// Binds every address of the plan that is not bound yet, and looks after the others.
+    async fn bind(&mut self) {
+        for (prefix, anycast) in &self.plan.anycast.clone() {
+            let mut binding = Binding::Bound;
+            for address in &anycast.addresses {
+                if let Err(error) = self.bind_one(*address, anycast).await
+                    && binding == Binding::Bound
+                {
+                    binding = Binding::Missing { address: *address, error };
+                }
+            }
+            self.bindings.insert(*prefix, binding);
+        }
+        self.bindings.retain(|prefix, _| self.plan.anycast.contains_key(prefix));
+    }
+
+    async fn bind_one(&mut self, address: IpAddr, anycast: &Anycast) -> Result<(), String> {
+        let device = anycast.device.as_str();
+        let bound = timeout(NETLINK_PATIENCE, self.addresses.bind(address, device)).await;
+        let bound = match bound {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err("the kernel did not answer in time".to_owned()),
+        };
+        let state = match &bound {
+            Ok(Owner::Ours) => "ours",
+            Ok(Owner::Operator) => "operator",
+            Err(_) => "missing",
+        };
+        let status = AddressStatus {
+            address: address.to_string(),
+            device: device.to_owned(),
+            state: state.to_owned(),
+            error: bound.as_ref().err().cloned(),
+        };
+        let key = (address, device.to_owned());
+        if self.address_status.get(&key).is_none_or(|old| old.state != status.state) {
+            match &bound {
+                Ok(_) => info!(%address, device, owner = state, "anycast address is bound"),
+                Err(error) => error!(%address, device, "anycast address is not bound: {error}"),
+            }
+        }
+        self.address_status.insert(key, status);
+        bound.map(drop)
+    }
+
+    /// Judges all prefixes and publishes what follows.
+    fn judge(&mut self) {
+        let view = self.ends.health.borrow_and_update().clone();
+        let before = self.ledger.wanted().revision();
+        let changed = self.ledger.judge(&self.plan, &view, &self.bindings, self.leaving, Instant::now());
+        if self.ledger.wanted().revision() != before {
+            self.ends.wanted.send_replace(self.ledger.wanted().clone());
+        }
+        for Verdict { prefix, announcement, turned } in &changed {
+            if *turned {
+                let (state, reason) = (announcement.state.name(), announcement.reason.name());
+                info!(%prefix, state, reason, "{}", announcement.reason.sentence());
+            }
+        }
+        if !changed.is_empty() {
+            self.report();
+        }
+    }
+
+    fn report(&self) {
+        let now = Instant::now();
+        let status = self.ledger.entries().filter_map(|(prefix, announcement)| {
+            let anycast = self.plan.anycast.get(prefix)?;
+            let addresses = anycast.addresses.iter();
+            Some(PrefixStatus {
+                prefix: prefix.to_string(),
+                state: announcement.state.name().to_owned(),
+                reason: announcement.reason.name().to_owned(),
+                why: announcement.reason.sentence(),
+                change: announcement.reason.change(),
+                since_ms: now.saturating_duration_since(announcement.since).as_millis() as u64,
+                addresses: addresses
+                    .filter_map(|a| self.address_status.get(&(*a, anycast.device.clone())).cloned())
+                    .collect(),
+                services: anycast.services.clone(),
+            })
+        });
+        self.ends.status.send_replace(Arc::new(status.collect()));
+    }
+}
+
+fn addresses_of(plan: &Plan) -> impl Iterator<Item = (IpAddr, &str)> {
+    plan.anycast.values().flat_map(|a| a.addresses.iter().map(|address| (*address, a.device.as_str())))
+}

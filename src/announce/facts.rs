@@ -1,0 +1,82 @@
+//! What is known about one prefix at one moment, each fact with its age.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::anycast::{Anycast, Intent};
+use crate::config::services::Watermark;
+use crate::health::{HealthView, ServiceHealth};
+
+/// Whether the anycast addresses of a prefix are on their device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    Bound,
+    /// Announcing would draw traffic to an address that answers nothing.
+    Missing {
+        address: IpAddr,
+        error: String,
+    },
+}
+
+/// What the operator wants of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Leaving {
+    #[default]
+    No,
+    /// A planned stop: still announced, but asking neighbors to look elsewhere (RFC 8326).
+    Graceful,
+    /// A planned stop: withdrawn.
+    Gone,
+}
+
+/// What health says about a prefix.
+#[derive(Debug, Clone)]
+pub enum HealthFact {
+    /// The prober has not spoken yet.
+    Unknown,
+    /// It has not spoken for longer than its words may be believed.
+    Stale { age: Duration, max_age: Duration },
+    /// Per service of the prefix, in the order of the configuration.
+    Known(Vec<ServiceFact>),
+}
+
+/// One service of the prefix.
+#[derive(Debug, Clone)]
+pub struct ServiceFact {
+    pub name: String,
+    pub watermark: Watermark,
+    pub health: ServiceHealth,
+}
+
+/// Everything that is known about one prefix.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub intent: Intent,
+    pub leaving: Leaving,
+    pub binding: Binding,
+    pub health: HealthFact,
+}
+
+/// Gathers what health says about one prefix.
+#[must_use]
+pub fn health_of(
+    anycast: &Anycast,
+    watermarks: &BTreeMap<String, Watermark>,
+    view: &HealthView,
+    max_age: Duration,
+    now: Instant,
+) -> HealthFact {
+    let age = now.saturating_duration_since(view.as_of);
+    if age > max_age {
+        return HealthFact::Stale { age, max_age };
+    }
+    let mut services = Vec::with_capacity(anycast.services.len());
+    for name in &anycast.services {
+        // Right after a reload the prober may not know a new service yet: not proven, not healthy.
+        let Some(health) = view.services.get(name) else { return HealthFact::Unknown };
+        let watermark = watermarks.get(name).copied().unwrap_or_default();
+        services.push(ServiceFact { name: name.clone(), watermark, health: health.clone() });
+    }
+    HealthFact::Known(services)
+}

@@ -1,0 +1,172 @@
+//! Why a prefix is in its state: a name for machines, a sentence for people, and what would change it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::health::Cause;
+
+/// The rule that decided, with what an operator needs to act on it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    /// Rule 1.
+    OperatorDown,
+    /// A planned stop of the process.
+    Stopping,
+    /// The prefix's address is not on its device.
+    AddressMissing { address: IpAddr, error: String },
+    /// Rule 4, before the first word.
+    HealthUnknown,
+    /// Rule 4.
+    HealthStale { age: Duration, max_age: Duration },
+    /// Rule 5.
+    BelowWatermark(ServiceLevel),
+    /// Rule 6.
+    Starting(ServiceLevel),
+    /// Rule 7; `announced` is what was before.
+    BetweenWatermarks { level: ServiceLevel, announced: bool },
+    /// Rule 8.
+    BrownOut(ServiceLevel),
+    /// Rule 9.
+    Healthy { services: Vec<String> },
+}
+
+/// Where a service stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceLevel {
+    pub service: String,
+    pub healthy: u32,
+    pub total: u32,
+    pub low: u32,
+    pub high: u32,
+    pub degrade: Option<u32>,
+    pub cause: Option<Cause>,
+}
+
+impl Reason {
+    /// The stable name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::OperatorDown => "operator-down",
+            Self::Stopping => "stopping",
+            Self::AddressMissing { .. } => "address-missing",
+            Self::HealthUnknown => "health-unknown",
+            Self::HealthStale { .. } => "health-stale",
+            Self::BelowWatermark(_) => "below-watermark",
+            Self::Starting(_) => "starting",
+            Self::BetweenWatermarks { .. } => "between-watermarks",
+            Self::BrownOut(_) => "brown-out",
+            Self::Healthy { .. } => "healthy",
+        }
+    }
+
+    /// The reason as a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::OperatorDown => "the configuration says state: down".to_owned(),
+            Self::Stopping => "the process is being stopped".to_owned(),
+            Self::AddressMissing { address, error } => format!("{address} is not bound: {error}"),
+            Self::HealthUnknown => "no check has spoken yet".to_owned(),
+            Self::HealthStale { age, max_age } => format!(
+                "the checks have been silent for {} ms, more than the {} ms they are believed for",
+                age.as_millis(),
+                max_age.as_millis()
+            ),
+            Self::BelowWatermark(level) => format!(
+                "service {} has {} of {} weight healthy, at or under its low watermark {}{}",
+                level.service,
+                level.healthy,
+                level.total,
+                level.low,
+                level.because()
+            ),
+            Self::Starting(level) => format!(
+                "service {} is not proven yet: {} of {} weight healthy, {} needed{}",
+                level.service,
+                level.healthy,
+                level.total,
+                level.high,
+                level.because()
+            ),
+            Self::BetweenWatermarks { level, .. } => format!(
+                "service {} has {} of {} weight healthy, between its watermarks {} and {}: as before{}",
+                level.service,
+                level.healthy,
+                level.total,
+                level.low,
+                level.high,
+                level.because()
+            ),
+            Self::BrownOut(level) => format!(
+                "service {} has {} of {} weight healthy, under its degrade mark {}{}",
+                level.service,
+                level.healthy,
+                level.total,
+                level.degrade.unwrap_or(level.high),
+                level.because()
+            ),
+            Self::Healthy { services } => match services.as_slice() {
+                [one] => format!("service {one} is healthy"),
+                many => format!("all {} services are healthy: {}", many.len(), many.join(", ")),
+            },
+        }
+    }
+
+    /// What would change the state, as a sentence.
+    #[must_use]
+    pub fn change(&self) -> String {
+        match self {
+            Self::OperatorDown => "set state: up in the configuration and reload".to_owned(),
+            Self::Stopping => "nothing: start the process again".to_owned(),
+            Self::AddressMissing { .. } => {
+                "it is tried again every 5 s; correct the device or the permissions".to_owned()
+            }
+            Self::HealthUnknown | Self::HealthStale { .. } => "the next word of the checks".to_owned(),
+            Self::BelowWatermark(level) | Self::Starting(level) => {
+                format!("announced when service {} has {} weight healthy", level.service, level.high)
+            }
+            Self::BetweenWatermarks { level, announced: true } => {
+                format!("withdrawn when service {} falls to {} weight", level.service, level.low)
+            }
+            Self::BetweenWatermarks { level, announced: false } => {
+                format!("announced when service {} has {} weight healthy", level.service, level.high)
+            }
+            Self::BrownOut(level) => format!(
+                "preferred again at {} healthy weight of service {}, withdrawn at {}",
+                level.degrade.unwrap_or(level.high),
+                level.service,
+                level.falls_at()
+            ),
+            Self::Healthy { .. } => {
+                "withdrawn when a service falls to its low watermark, or the checks go silent".to_owned()
+            }
+        }
+    }
+
+    /// The failure behind it, if one is.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::BelowWatermark(level)
+            | Self::Starting(level)
+            | Self::BetweenWatermarks { level, .. }
+            | Self::BrownOut(level) => level.cause.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl ServiceLevel {
+    fn because(&self) -> String {
+        match &self.cause {
+            Some(cause) => format!("; last failure: {} ({}): {}", cause.backend, cause.target, cause.error),
+            None => String::new(),
+        }
+    }
+
+    /// The healthy weight at which the service is down: reaching `high` always wins over `low`.
+    fn falls_at(&self) -> u32 {
+        self.low.min(self.high.saturating_sub(1))
+    }
+}

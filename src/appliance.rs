@@ -1,0 +1,60 @@
+//! The process as a whole: builds every room, wires them, reloads and stops them.
+
+pub mod reload;
+pub mod shutdown;
+pub mod wiring;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::admin::AdminError;
+use crate::announce::AnnounceError;
+use crate::bgp::BgpError;
+use crate::config::Config;
+use crate::config::environment::Environment;
+use crate::config::observe::LogFormat;
+use crate::observe::log::{LogError, Logs, Shape};
+use crate::supervise::End;
+
+/// How long the last log lines may take to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Why the process ends other than by a planned stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplianceError {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
+    #[error(transparent)]
+    Bgp(#[from] BgpError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the kernel refuses a thread or a signal handler: {0}")]
+    Resources(#[from] io::Error),
+    #[error("{part} {end}: its prefixes are withdrawn and the process ends")]
+    Fallen { part: &'static str, end: End },
+    #[error("{part} failed: {why}; its prefixes are withdrawn and the process ends")]
+    Failed { part: &'static str, why: String },
+    #[error("a second signal ended the process at once")]
+    Impatient,
+}
+
+/// Runs a POP until it is told to stop. `path` is the file that reloads read.
+///
+/// # Errors
+/// When logging is set up already, or a part that is essential cannot start or ends unexpectedly.
+pub async fn run(config: Config, path: PathBuf, environment: Environment) -> Result<(), ApplianceError> {
+    let shape = match config.observe.log.format {
+        LogFormat::Text => Shape::Text,
+        LogFormat::Json => Shape::Json,
+    };
+    let logs = Logs::install(reload::level(config.observe.log.level), shape)?;
+    let outcome = match wiring::Appliance::start(config, path, environment, logs.clone()).await {
+        Ok(appliance) => appliance.run().await,
+        Err(error) => Err(error),
+    };
+    logs.flush(LAST_LINES);
+    outcome
+}

@@ -1,0 +1,297 @@
+//! Every task, thread and channel of the process, named in one place.
+//!
+//! ```text
+//!              ┌── thread "health" ──┐        ┌──────────── thread "routing" ─────────────┐
+//!  plan ──────►│ prober              │─ view ►│ announcer ─ wanted ►│ speaker             │
+//!              │  probes, held conns │        │  decide, addresses  │  neighbor NAME … ───┼──► routers
+//!              └──────────┬──────────┘        │      ▲── delivered ─┘  │                  │
+//!                         │                   └──────┼─────────────────┼──────────────────┘
+//!                      services                   prefixes          neighbors            (status documents)
+//!                         └───────────────┬────────┴─────────────────┘
+//!  control runtime:  admin ◄── status ────┘        SIGHUP, `reload` ──► reload ──► plan, policy, bgp (watches)
+//!                    /metrics /healthz             SIGTERM ───────────► shutdown phases
+//! ```
+//!
+//! State travels in `watch` channels (the latest wins, nothing queues); commands in bounded `mpsc`
+//! channels. The routing thread does nothing but BGP and the decision, so that no load elsewhere
+//! delays a keepalive or a withdrawal; health has a thread of its own for the same reason.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the clock of the process")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::ApplianceError;
+use super::reload::Reload;
+use super::shutdown::{self, Request, Signals};
+use crate::admin::{self, Command, server::Server};
+use crate::announce::announcer::{self, Announcer};
+use crate::announce::ledger::Plan;
+use crate::bgp::origin::OriginSet;
+use crate::bgp::speaker::Speaker;
+use crate::config::Config;
+use crate::config::bgp::Bgp;
+use crate::config::environment::Environment;
+use crate::health::{HealthError, HealthPlan, HealthView, Prober};
+use crate::observe::log::Logs;
+use crate::observe::metrics::Recorder;
+use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
+use crate::supervise::End;
+use crate::supervise::notify::Notify;
+use crate::supervise::restart::Duty;
+use crate::supervise::thread::Thread;
+use crate::supervise::tree::Tree;
+use crate::sys::priority;
+
+/// Commands of operators that wait; more are told that the process is busy.
+const COMMANDS: usize = 4;
+/// How often the process's own status is renewed.
+const STATUS_EVERY: Duration = Duration::from_millis(500);
+
+/// The watches that a configuration is handed out through.
+#[derive(Debug)]
+pub struct Handouts {
+    pub bgp: watch::Sender<Arc<Bgp>>,
+    pub policy: watch::Sender<Arc<Plan>>,
+    pub health: watch::Sender<Arc<HealthPlan>>,
+}
+
+/// The running process.
+pub struct Appliance {
+    routing: Thread<Result<(), ApplianceError>>,
+    prober: Thread<Result<(), HealthError>>,
+    /// Restartable parts.
+    tree: Tree,
+    signals: Signals,
+    commands: mpsc::Receiver<Command>,
+    reload: Reload,
+    notify: Notify,
+    process: watch::Sender<Arc<ProcessStatus>>,
+    started: Instant,
+    stop_routing: CancellationToken,
+    stop_others: CancellationToken,
+}
+
+impl Appliance {
+    /// Builds and starts everything. Nothing is announced before checks have proven it.
+    ///
+    /// # Errors
+    /// When a socket, a thread or a signal handler cannot be had.
+    pub async fn start(
+        config: Config,
+        path: PathBuf,
+        environment: Environment,
+        logs: Logs,
+    ) -> Result<Self, ApplianceError> {
+        let started = Instant::now();
+        let signals = Signals::install()?;
+        let config = Arc::new(config);
+        let recorder = Recorder::new();
+
+        // Configuration → rooms.
+        let (bgp, bgp_config) = watch::channel(Arc::new(config.bgp.clone()));
+        let (policy, announce_plan) = watch::channel(Arc::new(Plan::of(&config)));
+        let (health, health_plan) = watch::channel(Arc::new(health_plan(&config)));
+        // Room → room.
+        let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
+        let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
+        let (delivered, deliveries) = watch::channel(0);
+        // Rooms → operators.
+        let (process, process_status) = watch::channel(Arc::new(ProcessStatus::default()));
+        let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<NeighborStatus>::new()));
+        let (prefixes, prefix_status) = watch::channel(Arc::new(Vec::<PrefixStatus>::new()));
+        let (services, service_status) = watch::channel(Arc::new(Vec::<ServiceStatus>::new()));
+        // Operators → process.
+        let (ask, commands) = mpsc::channel(COMMANDS);
+
+        // The first door to open: it also tells whether another edgeproxy runs here.
+        let inputs = admin::Inputs {
+            process: process_status,
+            neighbors: neighbor_status,
+            prefixes: prefix_status,
+            services: service_status,
+            recorder: recorder.clone(),
+            commands: ask,
+        };
+        let server = Server::open(&config.admin, config.observe.metrics, inputs).await?;
+
+        let stop_routing = CancellationToken::new();
+        let stop_others = CancellationToken::new();
+
+        let stop = stop_others.clone();
+        let prober = Thread::spawn("health", move || {
+            raise_priority();
+            Prober::new(health_plan, view, services).run(stop)
+        })?;
+
+        let stop = stop_routing.clone();
+        let routing = Thread::spawn("routing", move || async move {
+            raise_priority();
+            let ends = announcer::Ends {
+                plan: announce_plan,
+                health: health_view,
+                wanted,
+                delivered: deliveries,
+                status: prefixes,
+            };
+            let announcer = Announcer::new(ends)?;
+            let speaker = Speaker::new(bgp_config, wanted_routes, neighbors, delivered, recorder);
+            shutdown::route(announcer, speaker, stop).await
+        })?;
+
+        let stop = stop_others.clone();
+        let mut server = Some(server);
+        let tree = Tree::new(stop_others.clone()).child("admin", Duty::Restartable, move || {
+            let (server, stop) = (server.take(), stop.clone());
+            async move {
+                match server {
+                    Some(server) => server.run(stop).await,
+                    // Its sockets went with it; routing goes on without an ear for operators.
+                    None => std::future::pending().await,
+                }
+            }
+        });
+
+        let reload = Reload::new(path, config, Handouts { bgp, policy, health }, logs);
+        let notify = Notify::new(environment.notify_socket);
+        for name in environment.unknown {
+            warn!(name, "this environment variable means nothing to edgeproxy: the configuration is a file");
+        }
+        let appliance = Self {
+            routing,
+            prober,
+            tree,
+            signals,
+            commands,
+            reload,
+            notify,
+            process,
+            started,
+            stop_routing,
+            stop_others,
+        };
+        appliance.publish("starting");
+        Ok(appliance)
+    }
+
+    /// Runs until a signal asks for the stop, or an essential part ends.
+    ///
+    /// # Errors
+    /// [`ApplianceError`] of the part that ended.
+    pub async fn run(mut self) -> Result<(), ApplianceError> {
+        let config = self.reload.current();
+        info!(
+            pop = config.pop.id,
+            generation = config.generation,
+            "edgeproxy {} runs",
+            env!("CARGO_PKG_VERSION")
+        );
+        self.notify.ready();
+        let mut status = interval(STATUS_EVERY);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                ended = &mut self.routing => break fallen("routing", ended),
+                ended = &mut self.prober => break fallen("health", ended),
+                request = self.signals.next() => match request {
+                    Request::Stop => break Ok(()),
+                    Request::Reload => drop(self.reload()),
+                },
+                Some(command) = self.commands.recv() => self.obey(command),
+                fallen = self.tree.run() => if let Err(fallen) = fallen {
+                    break Err(ApplianceError::Failed { part: "admin", why: fallen.to_string() });
+                },
+                _ = status.tick() => self.publish("running"),
+            }
+        };
+        self.stop(outcome).await
+    }
+
+    fn obey(&mut self, command: Command) {
+        // An operator who went away needs no answer.
+        match command {
+            Command::Reload { reply } => drop(reply.send(self.reload())),
+            Command::Diff { text, base, reply } => drop(reply.send(self.reload.compare(&text, &base))),
+        }
+    }
+
+    fn reload(&mut self) -> Result<String, String> {
+        self.notify.reloading();
+        let result = self.reload.reload();
+        match &result {
+            Ok(changes) => info!("configuration reloaded\n{changes}"),
+            Err(problems) => error!("configuration refused, nothing changed\n{problems}"),
+        }
+        self.notify.ready();
+        self.publish("running");
+        result
+    }
+
+    /// The planned stop: graceful shutdown, withdrawal, sessions closed, addresses gone; only then
+    /// the doors for operators. A second signal ends it at once.
+    async fn stop(mut self, outcome: Result<(), ApplianceError>) -> Result<(), ApplianceError> {
+        self.notify.stopping();
+        self.publish("stopping");
+        self.stop_routing.cancel();
+        let (process, mut status) = (&self.process, interval(STATUS_EVERY));
+        let routed = loop {
+            tokio::select! {
+                ended = &mut self.routing => break fallen("routing", ended),
+                request = self.signals.next() => if request == Request::Stop {
+                    return Err(ApplianceError::Impatient);
+                },
+                _ = self.tree.run() => {}
+                _ = status.tick() => {
+                    let document = self.reload.process_status("stopping", self.started.elapsed());
+                    process.send_replace(Arc::new(document));
+                }
+            }
+        };
+        self.stop_others.cancel();
+        let _ = self.tree.run().await;
+        outcome.and(match routed {
+            // It was the routing thread's end that brought us here, and it has been told already.
+            Err(ApplianceError::Fallen { end: End::Aborted, .. }) => Ok(()),
+            other => other,
+        })
+    }
+
+    fn publish(&self, phase: &str) {
+        let document = self.reload.process_status(phase, self.started.elapsed());
+        self.process.send_replace(Arc::new(document));
+    }
+}
+
+/// The part of a configuration that the prober needs.
+#[must_use]
+pub fn health_plan(config: &Config) -> HealthPlan {
+    HealthPlan { limits: config.health.clone(), services: config.services.clone() }
+}
+
+fn fallen<E: Into<ApplianceError>>(
+    part: &'static str,
+    ended: Result<Result<(), E>, End>,
+) -> Result<(), ApplianceError> {
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(end) => Err(ApplianceError::Fallen { part, end }),
+    }
+}
+
+impl From<HealthError> for ApplianceError {
+    fn from(error: HealthError) -> Self {
+        Self::Failed { part: "health", why: error.to_string() }
+    }
+}
+
+fn raise_priority() {
+    if let Err(error) = priority::raise_this_thread() {
+        debug!("this thread keeps its ordinary priority: {error}");
+    }
+}

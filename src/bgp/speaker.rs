@@ -1,0 +1,324 @@
+//! The speaker's driver: accepts neighbors, keeps one task for each, and follows the configuration.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the listeners and the clock of the speaker")]
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{pending, select_all};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::notification::Notification;
+use super::origin::OriginSet;
+use super::peer::{Local, Peer};
+use super::transport::{self, Command, Ends, Report};
+use super::{BgpError, socket};
+use crate::config::bgp::{Bgp, Neighbor};
+use crate::observe::metrics::Recorder;
+use crate::observe::status::NeighborStatus;
+use crate::supervise::task::Task;
+use crate::sys::drops::Drops;
+
+/// Commands waiting for one neighbor: more than a reload and a burst of connections need.
+const COMMANDS: usize = 8;
+/// How often the kernel's drops are looked at while a session is missing.
+const SUSPECT_EVERY: Duration = Duration::from_secs(2);
+/// How long stopped neighbors may take to write their last words.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
+/// After an accept error such as a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// All neighbors and the listeners.
+pub struct Speaker {
+    config: watch::Receiver<Arc<Bgp>>,
+    wanted: watch::Receiver<Arc<OriginSet>>,
+    status: watch::Sender<Arc<Vec<NeighborStatus>>>,
+    delivered: watch::Sender<u64>,
+    recorder: Recorder,
+    ring: Arc<Notify>,
+    neighbors: BTreeMap<String, Running>,
+    listeners: Vec<(SocketAddr, TcpListener)>,
+    drops: Drops,
+    strangers: u64,
+}
+
+/// A neighbor's task and the near ends of its channels.
+struct Running {
+    neighbor: Neighbor,
+    local: Local,
+    commands: mpsc::Sender<Command>,
+    report: watch::Receiver<Report>,
+    task: Task<()>,
+}
+
+impl Speaker {
+    /// `delivered` tells up to which revision the wanted set is written to every established
+    /// neighbor; neighbors without a session have nothing and wait for nothing.
+    #[must_use]
+    pub fn new(
+        config: watch::Receiver<Arc<Bgp>>,
+        wanted: watch::Receiver<Arc<OriginSet>>,
+        status: watch::Sender<Arc<Vec<NeighborStatus>>>,
+        delivered: watch::Sender<u64>,
+        recorder: Recorder,
+    ) -> Self {
+        Self {
+            config,
+            wanted,
+            status,
+            delivered,
+            recorder,
+            ring: Arc::new(Notify::new()),
+            neighbors: BTreeMap::new(),
+            listeners: Vec::new(),
+            drops: Drops::read().unwrap_or_default(),
+            strangers: 0,
+        }
+    }
+
+    /// Runs until `stop`, then closes every session with the configured words.
+    ///
+    /// # Errors
+    /// [`BgpError::Listen`] when a configured address cannot be listened on.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), BgpError> {
+        self.follow_config().await?;
+        let mut suspect = interval(SUSPECT_EVERY);
+        let ring = self.ring.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = ring.notified() => self.publish(),
+                changed = self.wanted.changed() => {
+                    changed.map_err(|_| BgpError::DecisionGone)?;
+                    self.wanted.mark_unchanged();
+                    self.publish();
+                }
+                changed = self.config.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.follow_config().await?;
+                    self.publish();
+                }
+                accepted = accept(&self.listeners) => match accepted {
+                    Ok((stream, from)) => self.welcome(stream, from),
+                    Err(error) => {
+                        warn!("cannot accept BGP connections at the moment: {error}");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                _ = suspect.tick() => self.suspect(),
+            }
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Brings listeners and neighbors to the configuration; sessions that did not change stay.
+    async fn follow_config(&mut self) -> Result<(), BgpError> {
+        let config = self.config.borrow_and_update().clone();
+        let local = Local { asn: config.asn, id: config.router_id };
+        self.follow_listeners(&config)?;
+        let names: Vec<_> = self.neighbors.keys().cloned().collect();
+        for name in names {
+            let running = &self.neighbors[&name];
+            match config.neighbors.iter().find(|n| n.name == name) {
+                Some(new) if *new == running.neighbor && running.local == local => {}
+                Some(new) if survives(&running.neighbor, new) && running.local == local => {
+                    // The task takes commands at every turn; a full channel empties itself.
+                    let _ = running.commands.send(Command::Configure(Box::new(new.clone()))).await;
+                    if let Some(running) = self.neighbors.get_mut(&name) {
+                        running.neighbor = new.clone();
+                    }
+                }
+                Some(_) => self.end(&name, Notification::configuration_change()).await,
+                None => self.end(&name, Notification::deconfigured()).await,
+            }
+        }
+        for neighbor in &config.neighbors {
+            if !self.neighbors.contains_key(&neighbor.name) {
+                self.start(local, neighbor.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_listeners(&mut self, config: &Bgp) -> Result<(), BgpError> {
+        self.listeners.retain(|(address, _)| config.listen.contains(address));
+        for (address, listener) in &self.listeners {
+            let gone = self
+                .neighbors
+                .values()
+                .map(|r| &r.neighbor)
+                .filter(|old| !config.neighbors.iter().any(|new| new.address == old.address));
+            let keys = gone
+                .map(|n| (n.address, None))
+                .chain(config.neighbors.iter().map(|n| (n.address, n.password.as_ref().map(|p| p.expose()))));
+            for (neighbor, key) in keys {
+                socket::set_listen_key(listener, *address, neighbor, key)
+                    .map_err(|source| BgpError::Listen { address: *address, source })?;
+            }
+        }
+        for address in &config.listen {
+            if !self.listeners.iter().any(|(existing, _)| existing == address) {
+                let listener = socket::listen(*address, &config.neighbors)
+                    .map_err(|source| BgpError::Listen { address: *address, source })?;
+                info!(%address, "accepting BGP sessions");
+                self.listeners.push((*address, listener));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, local: Local, neighbor: Neighbor) {
+        let now = Instant::now();
+        let wanted = self.wanted.clone();
+        let seed = RandomState::new().hash_one(&neighbor.name);
+        let current = wanted.borrow().clone();
+        let peer = Peer::new(local, neighbor.clone(), current, seed, now);
+        let (report, reports) =
+            watch::channel(Report { delivery: peer.delivery(), status: peer.status(now) });
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let ends = Ends {
+            wanted,
+            commands: inbox,
+            report,
+            ring: self.ring.clone(),
+            recorder: self.recorder.clone(),
+        };
+        let task = Task::spawn(format!("neighbor {}", neighbor.name), transport::run(peer, ends));
+        let running = Running { neighbor, local, commands, report: reports, task };
+        self.neighbors.insert(running.neighbor.name.clone(), running);
+    }
+
+    async fn end(&mut self, name: &str, last_words: Notification) {
+        let Some(running) = self.neighbors.remove(name) else { return };
+        let _ = running.commands.send(Command::Stop(last_words)).await;
+        let _ = timeout(LAST_WORDS, running.task).await;
+    }
+
+    /// Hands a connection to its neighbor; strangers are closed without an octet.
+    fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
+        let from: IpAddr = from.ip().to_canonical();
+        let known = self.neighbors.values().find(|running| running.neighbor.address == from);
+        match known {
+            Some(running) => {
+                if running.commands.try_send(Command::Accepted(stream)).is_err() {
+                    info!(neighbor = running.neighbor.name, "connection dropped: others are still waiting");
+                }
+            }
+            None => {
+                self.strangers += 1;
+                // Powers of two: the first ones are news, a flood must not fill the disk.
+                if self.strangers.is_power_of_two() {
+                    info!(%from, total = self.strangers, "connection from an address that is no neighbor's");
+                }
+            }
+        }
+    }
+
+    /// Merges what the neighbors report.
+    fn publish(&self) {
+        let mut delivered = self.wanted.borrow().revision();
+        let mut status = Vec::with_capacity(self.neighbors.len());
+        for running in self.neighbors.values() {
+            let report = running.report.borrow();
+            if report.delivery.established {
+                delivered = delivered.min(report.delivery.written);
+            }
+            status.push(report.status.clone());
+        }
+        self.status.send_replace(Arc::new(status));
+        self.delivered.send_if_modified(|old| std::mem::replace(old, delivered) != delivered);
+    }
+
+    /// Tells neighbors without a session what the kernel dropped meanwhile.
+    fn suspect(&mut self) {
+        let missing = |running: &&Running| !running.report.borrow().delivery.established;
+        if !self.neighbors.values().any(|running| missing(&running)) {
+            return;
+        }
+        let Ok(now) = Drops::read() else { return };
+        let before = std::mem::replace(&mut self.drops, now);
+        for running in self.neighbors.values().filter(missing) {
+            if let Some(words) = suspicion(&running.neighbor, before, now) {
+                // Only words: when the channel is full they come again.
+                let _ = running.commands.try_send(Command::Suspect(words));
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        let text = self.config.borrow().shutdown.text.clone();
+        self.listeners.clear();
+        let tasks: Vec<_> = std::mem::take(&mut self.neighbors).into_values().collect();
+        for running in &tasks {
+            let _ = running.commands.try_send(Command::Stop(Notification::shutdown(&text)));
+        }
+        let all = async {
+            for running in tasks {
+                let _ = running.task.await;
+            }
+        };
+        if timeout(LAST_WORDS, all).await.is_err() {
+            warn!("not every neighbor took the last words in time; their sessions end with the process");
+        }
+    }
+}
+
+/// Whether a session survives the change of its neighbor's configuration.
+fn survives(old: &Neighbor, new: &Neighbor) -> bool {
+    let adapted = Neighbor {
+        export: new.export.clone(),
+        next_hop: new.next_hop,
+        max_prefixes: new.max_prefixes,
+        ..old.clone()
+    };
+    adapted == *new
+}
+
+/// The kernel counts for all sockets together, so these words say what was seen, not who did it.
+fn suspicion(neighbor: &Neighbor, before: Drops, now: Drops) -> Option<String> {
+    let protected = neighbor.password.is_some();
+    let seen = |count: fn(&Drops) -> u64| count(&now).saturating_sub(count(&before));
+    if protected && seen(|d| d.md5_wrong) > 0 {
+        return Some(
+            "segments with a wrong TCP-MD5 signature arrive: the password here and at the neighbor differ"
+                .to_owned(),
+        );
+    }
+    if protected && seen(|d| d.md5_missing) > 0 {
+        return Some(
+            "segments without a TCP-MD5 signature arrive: the neighbor has no password for us".to_owned(),
+        );
+    }
+    if !protected && seen(|d| d.md5_unexpected) > 0 {
+        return Some(
+            "segments with a TCP-MD5 signature arrive: the neighbor has a password for us, password_file is missing here"
+                .to_owned(),
+        );
+    }
+    if neighbor.ttl_security.is_some() && seen(|d| d.low_ttl) > 0 {
+        return Some(
+            "segments arrive with a TTL under what ttl_security asks for: the neighbor is further away, \
+             or does not send with TTL 255"
+                .to_owned(),
+        );
+    }
+    None
+}
+
+/// The next connection on any listener.
+async fn accept(listeners: &[(SocketAddr, TcpListener)]) -> std::io::Result<(TcpStream, SocketAddr)> {
+    if listeners.is_empty() {
+        return pending().await;
+    }
+    select_all(listeners.iter().map(|(_, listener)| Box::pin(listener.accept()))).await.0
+}

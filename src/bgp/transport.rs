@@ -1,0 +1,278 @@
+//! Drives one neighbor: its sockets, the clock and the log, around [`Peer`].
+#![expect(clippy::disallowed_methods, reason = "driver: owns the sockets and the clock of one neighbor")]
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::sleep_until;
+use tracing::{info, warn};
+
+use super::collision::Origin;
+use super::notification::Notification;
+use super::origin::OriginSet;
+use super::peer::{Delivery, Peer, PeerEvent};
+use super::socket;
+use crate::config::bgp::Neighbor;
+use crate::observe::metrics::Recorder;
+use crate::observe::status::NeighborStatus;
+
+/// One read takes at most this much, so that no neighbor keeps the thread from the others.
+const ONE_READ: usize = 64 * 1024;
+/// Ages in the status document are never older than this.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the speaker tells a neighbor's task.
+#[derive(Debug)]
+pub enum Command {
+    /// The neighbor connected to us.
+    Accepted(TcpStream),
+    /// A configuration that the session survives.
+    Configure(Box<Neighbor>),
+    /// Something seen from outside explains why the session does not come up.
+    Suspect(String),
+    /// End for good, with these last words.
+    Stop(Notification),
+}
+
+/// What a neighbor's task tells the speaker.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub delivery: Delivery,
+    pub status: NeighborStatus,
+}
+
+/// The ends of the channels of a neighbor's task.
+pub struct Ends {
+    pub wanted: watch::Receiver<Arc<OriginSet>>,
+    pub commands: mpsc::Receiver<Command>,
+    pub report: watch::Sender<Report>,
+    /// Rung after every new report.
+    pub ring: Arc<Notify>,
+    pub recorder: Recorder,
+}
+
+/// Drives a neighbor until it is stopped, or until the speaker is gone.
+pub async fn run(peer: Peer, ends: Ends) {
+    let mut transport = Transport {
+        peer,
+        streams: [None, None],
+        dialling: None,
+        buffer: vec![0; ONE_READ].into_boxed_slice(),
+        reported: Instant::now(),
+        unconfirmed: BTreeMap::new(),
+        ends,
+    };
+    while !transport.peer.is_stopped() {
+        transport.settle();
+        if !transport.wait().await {
+            return;
+        }
+    }
+    transport.report(Instant::now());
+}
+
+struct Transport {
+    peer: Peer,
+    streams: [Option<TcpStream>; 2],
+    dialling: Option<BoxFuture<'static, Result<TcpStream, String>>>,
+    buffer: Box<[u8]>,
+    reported: Instant,
+    /// Failures whose withdrawal is not yet written: by revision, when each was known.
+    unconfirmed: BTreeMap<u64, Instant>,
+    ends: Ends,
+}
+
+impl Transport {
+    /// Does everything that can be done without waiting.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        let before = self.peer.delivery();
+        self.peer.handle_timeout(now);
+        if self.peer.poll_dial(now) {
+            let (neighbor, internal) = (self.peer.neighbor().clone(), self.peer.is_internal());
+            self.dialling = Some(async move { socket::dial(&neighbor, internal).await }.boxed());
+        }
+        self.peer.poll_updates(now);
+        for origin in Origin::BOTH {
+            self.flush(origin, now);
+            if self.peer.poll_close(origin, now) {
+                self.streams[origin as usize] = None;
+            }
+        }
+        let told = self.log();
+        let delivery = self.peer.delivery();
+        self.confirm(delivery);
+        if told || delivery != before || now.duration_since(self.reported) >= REPORT_EVERY {
+            self.report(now);
+        }
+    }
+
+    /// Writes what the kernel takes.
+    fn flush(&mut self, origin: Origin, now: Instant) {
+        let Some(stream) = &self.streams[origin as usize] else { return };
+        while !self.peer.out(origin).is_empty() {
+            match stream.try_write(self.peer.out(origin)) {
+                Ok(count) => self.peer.handle_written(origin, count, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.peer.handle_written(origin, 0, now);
+                }
+                Err(error) => return self.lost(origin, &error.to_string(), now),
+            }
+        }
+    }
+
+    fn lost(&mut self, origin: Origin, how: &str, now: Instant) {
+        self.streams[origin as usize] = None;
+        self.peer.handle_closed(origin, format!("the connection was lost: {how}"), now);
+    }
+
+    /// Measures failure → withdrawal written.
+    fn confirm(&mut self, delivery: Delivery) {
+        if !delivery.established {
+            return self.unconfirmed.clear();
+        }
+        while let Some(first) = self.unconfirmed.first_entry() {
+            if *first.key() > delivery.written {
+                return;
+            }
+            self.ends.recorder.observe(first.remove().elapsed().as_secs_f64());
+        }
+    }
+
+    /// Waits for the next thing and takes it. False when the speaker is gone.
+    async fn wait(&mut self) -> bool {
+        let deadline = self.peer.next_deadline();
+        let next_report = self.reported + REPORT_EVERY;
+        let wake = deadline.map_or(next_report, |at| at.min(next_report));
+        let [dialled, accepted] = &self.streams;
+        let waits = |origin: Origin| !self.peer.out(origin).is_empty();
+        let dialling: OptionFuture<_> = self.dialling.as_mut().into();
+        tokio::select! {
+            biased;
+            changed = self.ends.wanted.changed() => {
+                if changed.is_err() {
+                    return false;
+                }
+                let wanted = self.ends.wanted.borrow_and_update().clone();
+                if let Some(cause) = wanted.cause() {
+                    self.unconfirmed.insert(wanted.revision(), cause);
+                }
+                self.peer.set_wanted(wanted);
+            }
+            () = readable(dialled) => self.read(Origin::Dialled),
+            () = readable(accepted) => self.read(Origin::Accepted),
+            () = writable(dialled), if waits(Origin::Dialled) => {}
+            () = writable(accepted), if waits(Origin::Accepted) => {}
+            Some(result) = dialling => {
+                self.dialling = None;
+                let now = Instant::now();
+                match result {
+                    Ok(stream) => self.connected(Origin::Dialled, stream, now),
+                    Err(words) => self.peer.handle_dial_failed(words, now),
+                }
+            }
+            command = self.ends.commands.recv() => match command {
+                None => return false,
+                Some(command) => self.obey(command),
+            },
+            () = sleep_until(wake.into()) => {}
+        }
+        true
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Accepted(stream) => {
+                match socket::welcome(&stream, self.peer.neighbor(), self.peer.is_internal()) {
+                    Ok(()) => self.connected(Origin::Accepted, stream, now),
+                    Err(words) => {
+                        warn!(neighbor = self.peer.neighbor().name, "connection refused: {words}");
+                        self.peer.handle_suspicion(words, now);
+                    }
+                }
+            }
+            Command::Configure(neighbor) => self.peer.set_neighbor(*neighbor),
+            Command::Suspect(words) => self.peer.handle_suspicion(words, now),
+            Command::Stop(notification) => self.peer.stop(&notification, now),
+        }
+    }
+
+    fn connected(&mut self, origin: Origin, stream: TcpStream, now: Instant) {
+        let connected = match stream.local_addr() {
+            Ok(local) => self.peer.handle_connected(origin, local.ip().to_canonical(), now),
+            Err(error) => Err(error.to_string()),
+        };
+        match connected {
+            Ok(()) => self.streams[origin as usize] = Some(stream),
+            Err(words) => info!(neighbor = self.peer.neighbor().name, "connection closed at once: {words}"),
+        }
+    }
+
+    fn read(&mut self, origin: Origin) {
+        let Some(stream) = &self.streams[origin as usize] else { return };
+        let read = stream.try_read(&mut self.buffer);
+        let now = Instant::now();
+        match read {
+            Ok(0) => self.lost(origin, "the neighbor closed it", now),
+            Ok(count) => self.peer.handle_octets(origin, &self.buffer[..count], now),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.lost(origin, &error.to_string(), now),
+        }
+    }
+
+    /// Tells the log what happened. True when there was something.
+    fn log(&mut self) -> bool {
+        let mut told = false;
+        while let Some(event) = self.peer.poll_event() {
+            told = true;
+            let neighbor = self.peer.neighbor();
+            let name = neighbor.name.as_str();
+            match event {
+                PeerEvent::Established { remote_id, hold_time } => {
+                    info!(neighbor = name, address = %neighbor.address, asn = neighbor.asn.0, %remote_id, hold_time, "session established");
+                }
+                PeerEvent::Ended { words, was_established: true } => {
+                    warn!(neighbor = name, "session ended: {words}");
+                }
+                PeerEvent::Ended { words, .. } => info!(neighbor = name, "no session: {words}"),
+                PeerEvent::Sent { withdrawn, announced } => {
+                    info!(neighbor = name, withdrawn, announced, "routes sent");
+                }
+                PeerEvent::TreatedAsWithdraw(what) => {
+                    warn!(neighbor = name, "malformed UPDATE taken as a withdrawal (RFC 7606): {what}");
+                }
+            }
+        }
+        told
+    }
+
+    fn report(&mut self, now: Instant) {
+        self.reported = now;
+        let report = Report { delivery: self.peer.delivery(), status: self.peer.status(now) };
+        self.ends.report.send_replace(report);
+        self.ends.ring.notify_one();
+    }
+}
+
+/// A slot without a connection is never ready.
+async fn readable(stream: &Option<TcpStream>) {
+    match stream {
+        // An error shows itself again at the read that follows.
+        Some(stream) => drop(stream.readable().await),
+        None => pending().await,
+    }
+}
+
+async fn writable(stream: &Option<TcpStream>) {
+    match stream {
+        Some(stream) => drop(stream.writable().await),
+        None => pending().await,
+    }
+}

@@ -1,0 +1,424 @@
+//! The check of one backend: its verdict, its last failure, and how soon it wants the next probe.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Cause;
+use super::held::Held;
+use super::hysteresis::{Evidence, Hysteresis};
+use super::schedule::Tempo;
+use super::tally::Standing;
+use super::verdict::{Failure, Outcome, Verdict};
+use crate::config::services;
+use crate::observe::status::BackendStatus;
+
+/// Everything known of one backend of one service.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) service: Arc<str>,
+    pub(super) backend: services::Backend,
+    pub(super) target: SocketAddr,
+    /// Shared by the backends of the service.
+    pub(super) settings: Arc<services::Check>,
+    pub(super) held: Held,
+    /// The start of the last probe; None before the first.
+    started: Option<Instant>,
+    flying: bool,
+    /// Something happened during the probe in flight: another is wanted at its end.
+    again: bool,
+    /// The probe in flight is an extra one: only proof or success counts.
+    extra: bool,
+    /// Probes still to be hurried after the held connection ended.
+    wary: u32,
+    hysteresis: Hysteresis,
+    /// Up by its last probes, but these are too old to be believed.
+    starved: bool,
+    /// Of the verdict as shown.
+    since: Instant,
+    /// The last failure, while it matters.
+    trouble: Option<Failure>,
+    /// What took the verdict away from Up, or kept it from getting there.
+    fall: Option<Fall>,
+    /// Since when the age of the last finished probe is counted.
+    fresh_from: Instant,
+    finished: Option<Instant>,
+    rtt: Option<Duration>,
+    probes: u64,
+    failures: u64,
+}
+
+/// A failure that decided a verdict.
+#[derive(Debug, Clone)]
+struct Fall {
+    error: String,
+    at: Instant,
+    proven: bool,
+}
+
+impl Check {
+    pub(super) fn new(
+        service: Arc<str>,
+        backend: services::Backend,
+        settings: Arc<services::Check>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            service,
+            target: settings.target(&backend),
+            backend,
+            held: Held::new(settings.held_connection, now),
+            settings,
+            started: None,
+            flying: false,
+            again: false,
+            extra: false,
+            wary: 0,
+            hysteresis: Hysteresis::default(),
+            starved: false,
+            since: now,
+            trouble: None,
+            fall: None,
+            fresh_from: now,
+            finished: None,
+            rtt: None,
+            probes: 0,
+            failures: 0,
+        }
+    }
+
+    /// Whether a new configuration still asks the same question at the same place, so that what is
+    /// known stays true. How often and how many times it is asked does not matter.
+    pub(super) fn asks_the_same(&self, backend: &services::Backend, settings: &services::Check) -> bool {
+        self.target == settings.target(backend)
+            && self.settings.probe == settings.probe
+            && self.settings.source == settings.source
+    }
+
+    /// Takes a new configuration of the same question. Says whether the rhythm of probing changed.
+    pub(super) fn handle_settings(
+        &mut self,
+        backend: services::Backend,
+        settings: Arc<services::Check>,
+        now: Instant,
+    ) -> bool {
+        let rhythm = |check: &services::Check| (check.interval, check.fast_interval);
+        let changed = rhythm(&self.settings) != rhythm(&settings);
+        if changed {
+            // The age of the last probe was in order under the old interval: count it from here.
+            self.fresh_from = now;
+        }
+        self.backend = backend;
+        self.settings = settings;
+        changed
+    }
+
+    /// The last start, or None before the first probe.
+    pub(super) fn started(&self) -> Option<Instant> {
+        self.started
+    }
+
+    pub(super) fn handle_start(&mut self, now: Instant) {
+        self.started = Some(now);
+        self.flying = true;
+    }
+
+    /// Takes the outcome of the probe in flight; says how soon the next is wanted.
+    pub(super) fn handle_outcome(&mut self, outcome: &Outcome, now: Instant) -> Tempo {
+        self.flying = false;
+        self.probes += 1;
+        let again = std::mem::take(&mut self.again);
+        let extra = std::mem::take(&mut self.extra);
+        match outcome {
+            Outcome::Success { rtt } => {
+                self.finished = Some(now);
+                self.rtt = Some(*rtt);
+                self.wary = self.wary.saturating_sub(1);
+                self.judge(Evidence::Success, None, now);
+            }
+            Outcome::Failure(failure) => {
+                self.failures += 1;
+                self.trouble = Some(failure.clone());
+                // A fault of this machine neither proves nor acquits the backend: its verdict stays. But it
+                // does not count as a finished probe either, so that if it lasts the verdict starves.
+                if failure.is_local() {
+                    return if again { Tempo::AtOnce } else { Tempo::Normal };
+                }
+                self.finished = Some(now);
+                if failure.is_proven() {
+                    self.judge(Evidence::Proven, Some(failure), now);
+                } else if !extra {
+                    self.judge(Evidence::Inferred, Some(failure), now);
+                }
+                if failure.is_cut_off() && !extra && self.verdict() == Verdict::Up {
+                    // A dying process resets what it had accepted before, or just after, it stops listening:
+                    // ask once more now. A refusal settles it; anything else must not count twice.
+                    self.extra = true;
+                    return Tempo::AtOnce;
+                }
+            }
+        }
+        if again {
+            Tempo::AtOnce
+        } else if self.hysteresis.is_changing() || self.wary > 0 {
+            Tempo::Fast
+        } else {
+            Tempo::Normal
+        }
+    }
+
+    /// The held connection ended. Says whether a probe is to start now; if one is in flight, it may have
+    /// started before that end, and another follows it.
+    pub(super) fn handle_held_ended(&mut self) -> bool {
+        self.wary = self.settings.fall.max(2);
+        self.again = self.flying;
+        !self.flying
+    }
+
+    /// Looks whether the last finished probe is too old. Says whether the standing may have changed.
+    pub(super) fn handle_sweep(&mut self, max_age: Duration, now: Instant) -> bool {
+        if self.starved || self.hysteresis.verdict() != Verdict::Up {
+            return false;
+        }
+        let last = self.finished.unwrap_or(self.fresh_from);
+        let round = self.settings.interval + self.settings.timeout;
+        let limit = round.saturating_mul(self.settings.fall.saturating_add(1)).saturating_add(max_age);
+        if now.saturating_duration_since(last.max(self.fresh_from)) <= limit {
+            return false;
+        }
+        let age = Duration::from_millis(now.saturating_duration_since(last).as_millis() as u64);
+        let error = match &self.trouble {
+            Some(failure) if failure.is_local() => format!("not probed for {age:?}: {failure}"),
+            _ => format!("not probed for {age:?}"),
+        };
+        self.starved = true;
+        self.since = now;
+        self.fall = Some(Fall { error, at: now, proven: false });
+        true
+    }
+
+    /// The verdict as it is shown and counted.
+    pub(super) fn verdict(&self) -> Verdict {
+        if self.starved { Verdict::Down } else { self.hysteresis.verdict() }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let verdict = self.verdict();
+        Standing { healthy: verdict == Verdict::Up, judged: verdict != Verdict::Unproven }
+    }
+
+    /// When the backend's verdict fell; None while it is not down.
+    pub(super) fn fell_at(&self) -> Option<Instant> {
+        self.fall.as_ref().map(|fall| fall.at)
+    }
+
+    /// What to say if the service blames this backend; None while it is not down.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        let fall = self.fall.as_ref()?;
+        Some(Cause {
+            service: self.service.to_string(),
+            backend: self.backend.id.clone(),
+            target: self.target,
+            error: fall.error.clone(),
+            failed_at: fall.at,
+            proven: fall.proven,
+        })
+    }
+
+    pub(super) fn status(&self, now: Instant) -> BackendStatus {
+        let millis = |since: Instant| now.saturating_duration_since(since).as_millis() as u64;
+        let error = match (&self.fall, &self.trouble) {
+            (Some(fall), _) if self.starved => Some(fall.error.clone()),
+            (_, Some(failure)) => Some(failure.to_string()),
+            (_, None) => None,
+        };
+        BackendStatus {
+            id: self.backend.id.clone(),
+            target: self.target.to_string(),
+            region: self.backend.region.clone(),
+            weight: self.backend.weight,
+            verdict: self.verdict().word().to_owned(),
+            since_ms: millis(self.since),
+            error,
+            rtt_us: self.rtt.map(|rtt| rtt.as_micros() as u64),
+            last_probe_ms_ago: self.finished.map(millis),
+            probes: self.probes,
+            failures: self.failures,
+            held_connection: self.held.word().to_owned(),
+        }
+    }
+
+    fn judge(&mut self, evidence: Evidence, failure: Option<&Failure>, now: Instant) {
+        let before = self.verdict();
+        self.hysteresis.handle(evidence, self.settings.rise, self.settings.fall);
+        // Starvation ends with news: a success, or a verdict of its own. A failure that is still being
+        // counted is no reason to believe in the backend again.
+        if evidence == Evidence::Success || self.hysteresis.verdict() != Verdict::Up {
+            self.starved = false;
+        }
+        let after = self.verdict();
+        if after != before {
+            self.since = now;
+        }
+        match (self.hysteresis.verdict(), failure) {
+            (Verdict::Up, None) => {
+                self.fall = None;
+                self.trouble = None;
+            }
+            (Verdict::Down, Some(failure)) => {
+                let proven = failure.is_proven();
+                let is_news = self.fall.as_ref().is_none_or(|fall| proven && !fall.proven);
+                if is_news || after != before {
+                    self.fall = Some(Fall { error: failure.to_string(), at: now, proven });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    const RTT: Duration = Duration::from_micros(80);
+    const SUCCESS: Outcome = Outcome::Success { rtt: RTT };
+    const REFUSED: Outcome = Outcome::Failure(Failure::Refused);
+    const RESET: Outcome = Outcome::Failure(Failure::Reset);
+    const LOCAL: Outcome = Outcome::Failure(Failure::Local("out of file descriptors"));
+    const SILENCE: Outcome = Outcome::Failure(Failure::NoAnswer { within: Duration::from_millis(500) });
+
+    fn check(now: Instant) -> Check {
+        let settings = services::Check {
+            probe: services::Probe::Tcp,
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(100),
+            timeout: Duration::from_millis(500),
+            rise: 2,
+            fall: 3,
+            source: None,
+            port: None,
+            held_connection: true,
+        };
+        let backend = services::Backend {
+            id: "a".into(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 80,
+            region: "sa".into(),
+            weight: 2,
+        };
+        Check::new("web".into(), backend, Arc::new(settings), now)
+    }
+
+    fn feed(check: &mut Check, outcomes: &[Outcome], now: Instant) -> Tempo {
+        let mut tempo = Tempo::Normal;
+        for outcome in outcomes {
+            check.handle_start(now);
+            tempo = check.handle_outcome(outcome, now);
+        }
+        tempo
+    }
+
+    #[test]
+    fn tempo_follows_what_is_at_stake() {
+        let now = Instant::now();
+        let table: [(&[Outcome], Tempo, Verdict); 9] = [
+            (&[SUCCESS], Tempo::Fast, Verdict::Unproven),
+            (&[SUCCESS, SUCCESS], Tempo::Normal, Verdict::Up),
+            (&[SUCCESS, SUCCESS, SILENCE], Tempo::Fast, Verdict::Up),
+            (&[SUCCESS, SUCCESS, RESET], Tempo::AtOnce, Verdict::Up),
+            (&[SUCCESS, SUCCESS, RESET, RESET], Tempo::Fast, Verdict::Up),
+            (&[SUCCESS, SUCCESS, RESET, REFUSED], Tempo::Normal, Verdict::Down),
+            (&[SUCCESS, SUCCESS, LOCAL, LOCAL, LOCAL, LOCAL], Tempo::Normal, Verdict::Up),
+            (&[REFUSED, SUCCESS], Tempo::Fast, Verdict::Down),
+            (&[SILENCE, SILENCE, SILENCE], Tempo::Normal, Verdict::Down),
+        ];
+        for (outcomes, tempo, verdict) in table {
+            let mut check = check(now);
+            assert_eq!(feed(&mut check, outcomes, now), tempo, "{outcomes:?}");
+            assert_eq!(check.verdict(), verdict, "{outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn an_extra_probe_does_not_count_a_cut_off_twice() {
+        let now = Instant::now();
+        let mut check = check(now);
+        feed(&mut check, &[SUCCESS, SUCCESS], now);
+        // Counted are the first, third and fifth.
+        feed(&mut check, &[RESET, RESET, RESET, RESET], now);
+        assert_eq!(check.verdict(), Verdict::Up);
+        feed(&mut check, &[RESET], now);
+        assert_eq!(check.verdict(), Verdict::Down);
+    }
+
+    #[test]
+    fn the_end_of_the_held_connection_makes_wary() {
+        let now = Instant::now();
+        let mut check = check(now);
+        feed(&mut check, &[SUCCESS, SUCCESS], now);
+        assert!(check.handle_held_ended());
+        assert_eq!(feed(&mut check, &[SUCCESS], now), Tempo::Fast);
+        assert_eq!(feed(&mut check, &[SUCCESS], now), Tempo::Fast);
+        assert_eq!(feed(&mut check, &[SUCCESS], now), Tempo::Normal);
+        check.handle_start(now);
+        assert!(!check.handle_held_ended(), "one is in flight");
+        assert_eq!(check.handle_outcome(&SUCCESS, now), Tempo::AtOnce, "it may have started before the end");
+    }
+
+    #[test]
+    fn silence_that_turns_into_refusal_becomes_proof() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(9);
+        let mut check = check(now);
+        feed(&mut check, &[SILENCE, SILENCE, SILENCE], now);
+        assert!(!check.cause().expect("down").proven);
+        feed(&mut check, &[REFUSED], later);
+        let cause = check.cause().expect("down");
+        assert_eq!(
+            (cause.proven, cause.error.as_str(), cause.failed_at),
+            (true, "connection refused", later)
+        );
+        feed(&mut check, &[SILENCE], later);
+        assert!(check.cause().expect("down").proven, "silence after proof proves nothing else");
+        assert_eq!(check.status(later).error.as_deref(), Some("no answer within 500ms"));
+        feed(&mut check, &[SUCCESS, SUCCESS], later);
+        assert_eq!((check.cause(), check.status(later).error), (None, None));
+    }
+
+    #[test]
+    fn what_is_not_probed_is_not_believed() {
+        let start = Instant::now();
+        let max_age = Duration::from_secs(3);
+        let mut check = check(start);
+        feed(&mut check, &[SUCCESS, SUCCESS], start);
+        // (1 s + 0.5 s) × 4 + 3 s
+        assert!(!check.handle_sweep(max_age, start + Duration::from_secs(9)));
+        let late = start + Duration::from_millis(9_001);
+        feed(&mut check, &[LOCAL], late);
+        assert!(check.handle_sweep(max_age, late), "a local error is not a probe");
+        assert_eq!((check.verdict(), check.standing().healthy), (Verdict::Down, false));
+        let words = "not probed for 9.001s: cannot probe from here: out of file descriptors";
+        assert_eq!(check.status(late).error.as_deref(), Some(words));
+        feed(&mut check, &[SILENCE], late);
+        assert_eq!(check.verdict(), Verdict::Down, "a failure does not bring it back");
+        feed(&mut check, &[SUCCESS], late);
+        assert_eq!((check.verdict(), check.cause()), (Verdict::Up, None));
+    }
+
+    #[test]
+    fn a_shorter_interval_does_not_starve_what_was_in_order() {
+        let start = Instant::now();
+        let mut check = check(start);
+        feed(&mut check, &[SUCCESS, SUCCESS], start);
+        let hour = start + Duration::from_secs(3600);
+        let mut settings = services::Check::clone(&check.settings);
+        settings.interval = Duration::from_millis(500);
+        let backend = check.backend.clone();
+        assert!(check.asks_the_same(&backend, &settings));
+        assert!(check.handle_settings(backend, Arc::new(settings), hour));
+        assert!(!check.handle_sweep(Duration::from_secs(3), hour));
+    }
+}

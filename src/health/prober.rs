@@ -1,0 +1,163 @@
+//! The prober's task: runs the roster's probes and held connections, and publishes what it knows.
+//!
+//! One task for all of them: nothing is spawned, so everything ends with it, and the loop itself awaits
+//! nothing but the next event. What it decides is decided in `roster` and `pace`.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the clock and the sockets of the checks")]
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Aborted, abortable};
+use futures_util::stream::FuturesUnordered;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::pace::Pace;
+use super::probe::{self, hold};
+use super::roster::{CheckId, Hold, Roster};
+use super::verdict::Failure;
+use super::{HealthError, HealthPlan, HealthView};
+use crate::observe::status::ServiceStatus;
+
+/// Probes started before the loop looks at what happened meanwhile.
+const BURST: usize = 16;
+
+/// Probes the backends of the plan.
+pub struct Prober {
+    plan: watch::Receiver<Arc<HealthPlan>>,
+    view: watch::Sender<Arc<HealthView>>,
+    status: watch::Sender<Arc<Vec<ServiceStatus>>>,
+}
+
+/// What became of a held connection.
+enum HoldEvent {
+    Opened(CheckId, TcpStream),
+    Failed(CheckId, Failure),
+    Ended(CheckId),
+}
+
+impl Prober {
+    /// `plan`: what to check, the newest wins. `view` and `status`: where to publish.
+    #[must_use]
+    pub fn new(
+        plan: watch::Receiver<Arc<HealthPlan>>,
+        view: watch::Sender<Arc<HealthView>>,
+        status: watch::Sender<Arc<Vec<ServiceStatus>>>,
+    ) -> Self {
+        Self { plan, view, status }
+    }
+
+    /// Runs until `stop`. Dropping it closes everything it had open.
+    ///
+    /// # Errors
+    /// [`HealthError::PlanGone`] when the plan's sender was dropped.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), HealthError> {
+        let Self { mut plan, view, status } = self;
+        let mut now = Instant::now();
+        let mut roster = Roster::new(RandomState::new().hash_one(0));
+        let mut probes = FuturesUnordered::new();
+        let mut opening = FuturesUnordered::new();
+        let mut watching = FuturesUnordered::new();
+        let mut handles: BTreeMap<CheckId, AbortHandle> = BTreeMap::new();
+        let mut timer = pin!(tokio::time::sleep_until(now.into()));
+
+        let first = Arc::clone(&plan.borrow_and_update());
+        roster.apply_plan(&first, now);
+        let mut pace = Pace::new(first.limits.max_age, roster.backends(), now);
+        drop(first);
+
+        loop {
+            while let Some(check) = roster.poll_release() {
+                if let Some(handle) = handles.remove(&check) {
+                    handle.abort();
+                }
+            }
+            for _ in 0..BURST {
+                let Some(job) = roster.poll_probe(now) else { break };
+                probes.push(probe::run(job));
+            }
+            for _ in 0..BURST {
+                let Some(hold) = roster.poll_hold(now) else { break };
+                let (future, handle) = abortable(open(hold.clone()));
+                handles.insert(hold.check, handle);
+                opening.push(future);
+            }
+
+            if pace.is_view_due(now) {
+                roster.handle_sweep(now);
+            }
+            let publish = pace.poll_publish(roster.take_changes(), now);
+            if publish.view {
+                view.send_replace(Arc::new(roster.view(now)));
+            }
+            if publish.status {
+                status.send_replace(Arc::new(roster.status(now)));
+            }
+
+            let wanted =
+                roster.next_deadline().map_or(pace.next_deadline(), |at| at.min(pace.next_deadline()));
+            let is_behind = wanted <= now;
+            if !is_behind && timer.deadline() != wanted.into() {
+                timer.as_mut().reset(wanted.into());
+            }
+            // What ends a connection comes before what probes found, and that before the clock.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                changed = plan.changed() => {
+                    now = Instant::now();
+                    changed.map_err(|_| HealthError::PlanGone)?;
+                    let new = Arc::clone(&plan.borrow_and_update());
+                    roster.apply_plan(&new, now);
+                    pace.handle_plan(new.limits.max_age, roster.backends());
+                }
+                Some(event) = watching.next(), if !watching.is_empty() => {
+                    now = Instant::now();
+                    if let Ok(HoldEvent::Ended(check)) = event {
+                        handles.remove(&check);
+                        roster.handle_held_ended(check, now);
+                    }
+                }
+                Some(event) = opening.next(), if !opening.is_empty() => {
+                    now = Instant::now();
+                    match event {
+                        Ok(HoldEvent::Opened(check, stream)) => {
+                            let (future, handle) = abortable(watch_until_end(check, stream));
+                            handles.insert(check, handle);
+                            watching.push(future);
+                            roster.handle_held_opened(check, now);
+                        }
+                        Ok(HoldEvent::Failed(check, failure)) => {
+                            handles.remove(&check);
+                            roster.handle_hold_failed(check, &failure, now);
+                        }
+                        Ok(HoldEvent::Ended(_)) | Err(Aborted) => {}
+                    }
+                }
+                Some((job, outcome)) = probes.next(), if !probes.is_empty() => {
+                    now = Instant::now();
+                    roster.handle_outcome(job, &outcome, now);
+                }
+                () = tokio::task::yield_now(), if is_behind => now = Instant::now(),
+                () = timer.as_mut(), if !is_behind => now = Instant::now(),
+            }
+        }
+    }
+}
+
+async fn open(hold: Hold) -> HoldEvent {
+    match hold::open(hold.target, hold.settings.source, hold.settings.timeout).await {
+        Ok(stream) => HoldEvent::Opened(hold.check, stream),
+        Err(failure) => HoldEvent::Failed(hold.check, failure),
+    }
+}
+
+async fn watch_until_end(check: CheckId, stream: TcpStream) -> HoldEvent {
+    hold::watch(stream).await;
+    HoldEvent::Ended(check)
+}

@@ -1,0 +1,1 @@
+//! Tests of the roster: tables, and any order of events.
