@@ -235,3 +235,6 @@ fn snapshot(inputs: &Inputs, fresh: &Fresh) -> Snapshot {
         ages: fresh.ages(),
     }
 }
+
+#[cfg(test)]
+mod tests;
