@@ -77,7 +77,7 @@ async fn commands_are_answered_by_whoever_takes_them() {
         }
     });
     let refused = client.post("/v1/reload", String::new()).await.unwrap_err().to_string();
-    assert_eq!(refused, "f.yaml:2:1: speed: unknown");
+    assert_eq!(refused, "not reloaded, nothing changed:\nf.yaml:2:1: speed: unknown");
     let told = client.post("/v1/diff?base=/etc/a%20b", "generation: 8".to_owned()).await.unwrap();
     let told: Told = client.read(&told).unwrap();
     assert_eq!(told.text, "generation: 8 in /etc/a b");
