@@ -255,3 +255,57 @@ fn traffic_is_counted_at_both_ends_and_on_the_wire() {
     println!("median round trip {median:.3} ms");
     assert!(median < 20.0);
 }
+
+#[test]
+fn the_kernel_passes_what_the_rule_passes() {
+    let Some(pair) = Pair::enter("the_kernel_passes_what_the_rule_passes") else { return };
+    ip("address add 198.51.100.1/32 dev lo");
+    ip("address add 2001:db8:5::1/128 dev lo");
+    pair.far(|| {
+        ip("route add 198.51.100.0/24 via 10.9.0.1");
+        ip("route add 2001:db8:5::/48 via 2001:db8:9::1");
+    });
+    let rule = Filter {
+        tcp_ports: vec![8080],
+        addresses: vec![address("198.51.100.1"), address("2001:db8:5::1")],
+        tally: vec![],
+        arp: true,
+    };
+    // So many terms that the kernel passes everything, and the function alone decides.
+    let mut large = rule.clone();
+    large.tcp_ports.extend(50_000..50_100);
+    let start = |filter| Capture::start("near", capture::Options { filter, pcap: None }).unwrap();
+    let (by_kernel, by_rule) = (start(rule), start(large));
+    pair.far(|| {
+        for to in [
+            "10.9.0.1:8080",
+            "10.9.0.1:8081",
+            "10.9.0.1:179",
+            "198.51.100.1:81",
+            "[2001:db8:9::1]:8080",
+            "[2001:db8:9::1]:8081",
+            "[2001:db8:9::1]:179",
+            "[2001:db8:5::1]:81",
+        ] {
+            let to: SocketAddr = to.parse().unwrap();
+            // Refused by all; the packets are what matters.
+            assert!(std::net::TcpStream::connect_timeout(&to, LONG).is_err());
+            let from: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+            std::net::UdpSocket::bind(from).unwrap().send_to(b"x", to).unwrap();
+        }
+    });
+    let (by_kernel, by_rule) = (by_kernel.stop(), by_rule.stop());
+    let kinds =
+        |seen: &capture::Seen| seen.notes.iter().map(|note| format!("{:?}", note.kind)).collect::<Vec<_>>();
+    assert_eq!(kinds(&by_kernel), kinds(&by_rule));
+    let events =
+        |seen: &capture::Seen| seen.events.iter().map(|event| event.kind.clone()).collect::<Vec<_>>();
+    assert_eq!(events(&by_kernel), events(&by_rule));
+    assert_eq!(events(&by_kernel).iter().filter(|kind| **kind == Kind::Connect).count(), 2);
+    let count =
+        |wanted: &dyn Fn(&NoteKind) -> bool| by_kernel.notes.iter().filter(|note| wanted(&note.kind)).count();
+    // A SYN each to port 8080 of two addresses and to the two named addresses.
+    assert_eq!(count(&|kind| matches!(kind, NoteKind::Tcp { syn: true, .. })), 4);
+    assert_eq!(count(&|kind| matches!(kind, NoteKind::Udp { .. })), 2);
+    assert!(count(&|kind| matches!(kind, NoteKind::Arp { .. })) >= 2);
+}
