@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
+use netlab::address_watch::AddressWatch;
 use netlab::bgp_stream::{Event, Kind, Timeline};
 use netlab::capture::{self, Capture, Filter, NoteKind};
 use netlab::collector::{self, Collector, craft};
@@ -254,6 +255,26 @@ fn traffic_is_counted_at_both_ends_and_on_the_wire() {
     };
     println!("median round trip {median:.3} ms");
     assert!(median < 20.0);
+}
+
+#[test]
+fn addresses_are_seen_to_come_and_go() {
+    let Some(_pair) = Pair::enter("addresses_are_seen_to_come_and_go") else { return };
+    let watch = AddressWatch::start().unwrap();
+    let start = Moment::now();
+    ip("address add 198.51.100.1/32 dev lo");
+    ip("address add 2001:db8:5::1/128 dev lo");
+    let bound = watch.wait(address("198.51.100.1"), true, start, LONG).unwrap();
+    assert!(bound.at >= start);
+    assert!(watch.wait(address("198.51.100.1"), false, start, Duration::from_millis(5)).is_none());
+    ip("address delete 2001:db8:5::1/128 dev lo");
+    ip("address delete 198.51.100.1/32 dev lo");
+    let changes = watch.stop();
+    let mut story: Vec<_> = changes.iter().map(|change| (change.address.to_string(), change.bound)).collect();
+    // An IPv6 address is told again once it is known to be the only one.
+    story.dedup();
+    let (four, six) = ("198.51.100.1".to_owned(), "2001:db8:5::1".to_owned());
+    assert_eq!(story, [(four.clone(), true), (six.clone(), true), (six, false), (four, false)]);
 }
 
 #[test]
