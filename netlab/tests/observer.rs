@@ -4,11 +4,13 @@
 #[path = "support/pair.rs"]
 mod pair;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
+use netlab::address_watch::AddressWatch;
 use netlab::bgp_stream::{Event, Kind, Timeline};
 use netlab::capture::{self, Capture, Filter, NoteKind};
 use netlab::collector::{self, Collector, craft};
@@ -230,11 +232,12 @@ fn traffic_is_counted_at_both_ends_and_on_the_wire() {
 
     let sent = record.sent(start, cut);
     println!("sent {sent}, arrived {}, on the wire {}", arrived.total(), seen.tally.total());
-    assert!((3000..=5200).contains(&sent), "{sent} sent in a second");
+    assert!((1000..=5200).contains(&sent), "{sent} sent in a second");
     assert!(record.percent_answered(start, cut - Duration::from_millis(50)).unwrap() > 99.0);
     let by = record.by_pop(Moment::ZERO, Moment::MAX);
     assert_eq!(by.keys().collect::<Vec<_>>(), ["gru1"]);
-    assert_eq!(by["gru1"], arrived.total());
+    // Some arrived while the address was being taken away, and could not be answered from it.
+    assert!((by["gru1"]..by["gru1"] + 100).contains(&arrived.total()));
     let last = record.last_answer("gru1", start, Moment::MAX).unwrap();
     // The socket stays, so the last answer leaves around the cut; the wire goes on bringing packets.
     assert!(last.ms_after(cut) < 250.0, "{}", last.ms_after(cut));
@@ -254,4 +257,89 @@ fn traffic_is_counted_at_both_ends_and_on_the_wire() {
     };
     println!("median round trip {median:.3} ms");
     assert!(median < 20.0);
+}
+
+#[test]
+fn addresses_are_seen_to_come_and_go() {
+    let Some(_pair) = Pair::enter("addresses_are_seen_to_come_and_go") else { return };
+    let watch = AddressWatch::start().unwrap();
+    let start = Moment::now();
+    ip("address add 198.51.100.1/32 dev lo");
+    ip("address add 2001:db8:5::1/128 dev lo");
+    let bound = watch.wait(address("198.51.100.1"), true, start, LONG).unwrap();
+    assert!(bound.at >= start);
+    assert!(watch.wait(address("198.51.100.1"), false, start, Duration::from_millis(5)).is_none());
+    ip("address delete 2001:db8:5::1/128 dev lo");
+    ip("address delete 198.51.100.1/32 dev lo");
+    let changes = watch.stop();
+    let mut story: Vec<_> = changes.iter().map(|change| (change.address.to_string(), change.bound)).collect();
+    // An IPv6 address is told again once it is known to be the only one.
+    story.dedup();
+    let (four, six) = ("198.51.100.1".to_owned(), "2001:db8:5::1".to_owned());
+    assert_eq!(story, [(four.clone(), true), (six.clone(), true), (six, false), (four, false)]);
+}
+
+#[test]
+fn the_kernel_passes_what_the_rule_passes() {
+    let Some(pair) = Pair::enter("the_kernel_passes_what_the_rule_passes") else { return };
+    ip("address add 198.51.100.1/32 dev lo");
+    ip("address add 2001:db8:5::1/128 dev lo");
+    pair.far(|| {
+        ip("route add 198.51.100.0/24 via 10.9.0.1");
+        ip("route add 2001:db8:5::/48 via 2001:db8:9::1");
+    });
+    let rule = Filter {
+        tcp_ports: vec![8080],
+        addresses: vec![address("198.51.100.1"), address("2001:db8:5::1")],
+        tally: vec![],
+        arp: true,
+    };
+    // So many terms that the kernel passes everything, and the function alone decides.
+    let mut large = rule.clone();
+    large.tcp_ports.extend(50_000..50_100);
+    let start = |filter| Capture::start("near", capture::Options { filter, pcap: None }).unwrap();
+    let (by_kernel, by_rule) = (start(rule), start(large));
+    pair.far(|| {
+        for to in [
+            "10.9.0.1:8080",
+            "10.9.0.1:8081",
+            "10.9.0.1:179",
+            "198.51.100.1:81",
+            "[2001:db8:9::1]:8080",
+            "[2001:db8:9::1]:8081",
+            "[2001:db8:9::1]:179",
+            "[2001:db8:5::1]:81",
+        ] {
+            let to: SocketAddr = to.parse().unwrap();
+            // Refused by all; the packets are what matters.
+            assert!(std::net::TcpStream::connect_timeout(&to, LONG).is_err());
+            let from: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+            std::net::UdpSocket::bind(from).unwrap().send_to(b"x", to).unwrap();
+        }
+    });
+    let (by_kernel, by_rule) = (by_kernel.stop(), by_rule.stop());
+    let kinds =
+        |seen: &capture::Seen| seen.notes.iter().map(|note| format!("{:?}", note.kind)).collect::<Vec<_>>();
+    assert_eq!(kinds(&by_kernel), kinds(&by_rule));
+    let events =
+        |seen: &capture::Seen| seen.events.iter().map(|event| event.kind.clone()).collect::<Vec<_>>();
+    assert_eq!(events(&by_kernel), events(&by_rule));
+    assert_eq!(events(&by_kernel).iter().filter(|kind| **kind == Kind::Connect).count(), 2);
+    // Little else came out of the kernel: a SYN and its RST for each BGP connection, and again if repeated.
+    let unnoted = by_kernel.packets - by_kernel.notes.len() as u64;
+    assert!((4..=8).contains(&unnoted), "{unnoted}");
+    let count =
+        |wanted: &dyn Fn(&NoteKind) -> bool| by_kernel.notes.iter().filter(|note| wanted(&note.kind)).count();
+    // A SYN each (it may be repeated) to port 8080 of two addresses and to the two named addresses.
+    let dialled: BTreeSet<SocketAddr> = by_kernel
+        .notes
+        .iter()
+        .filter_map(|note| match note.kind {
+            NoteKind::Tcp { to, syn: true, .. } => Some(to),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(dialled.len(), 4, "{dialled:?}");
+    assert_eq!(count(&|kind| matches!(kind, NoteKind::Udp { .. })), 2);
+    assert!(count(&|kind| matches!(kind, NoteKind::Arp { .. })) >= 2);
 }

@@ -1,4 +1,4 @@
-//! Raw system calls: the clocks, a packet socket's address and counters, and reads that carry the kernel's time stamp.
+//! Raw system calls: the clocks, packet and netlink sockets, and reads that carry the kernel's time stamp.
 #![allow(unsafe_code)] // The calls below have no safe wrapper in the crates used here; each says why it is sound.
 
 use std::ffi::CString;
@@ -55,6 +55,21 @@ pub fn packet_socket(interface: &str, prepare: impl FnOnce(&Socket) -> io::Resul
     link.sll_ifindex = interface_index(interface)?;
     // SAFETY: the storage holds a sockaddr_ll of exactly this length, filled in above.
     let address = unsafe { SockAddr::new(address, mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
+    socket.bind(&address)?;
+    Ok(socket)
+}
+
+/// A netlink socket of the calling thread's network namespace that is told of every address bound and unbound.
+pub fn address_events() -> io::Result<Socket> {
+    let socket =
+        Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE)))?;
+    let mut address = SockAddrStorage::zeroed();
+    // SAFETY: sockaddr_nl is a plain C struct that fits sockaddr_storage, for which every bit pattern is valid.
+    let netlink = unsafe { address.view_as::<libc::sockaddr_nl>() };
+    netlink.nl_family = libc::AF_NETLINK as u16;
+    netlink.nl_groups = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+    // SAFETY: the storage holds a sockaddr_nl of exactly this length, filled in above.
+    let address = unsafe { SockAddr::new(address, mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t) };
     socket.bind(&address)?;
     Ok(socket)
 }

@@ -14,8 +14,8 @@ use crate::moment::Moment;
 use crate::sys::packet;
 
 pub const MAX_SOURCES: usize = 64;
-/// Datagrams that may leave at once to catch up after the machine was busy.
-const MAX_BURST: u64 = 50;
+/// How far behind the sending may fall, when the machine is busy, and still be caught up with.
+const MAX_LAG: Duration = Duration::from_millis(250);
 /// Answers still under way when the sending ends.
 const LINGER: Duration = Duration::from_millis(200);
 
@@ -97,7 +97,7 @@ impl Sender {
         while !self.shared.stop.load(Ordering::Acquire) {
             let now = Moment::now();
             let due = self.due(now.since(start));
-            if due > count + MAX_BURST {
+            if due > count + self.due(MAX_LAG) {
                 // The machine stood still: what was not sent then is not sent now.
                 start = now;
                 count = 0;
