@@ -8,6 +8,7 @@ pub mod figures;
 pub mod link;
 pub mod moment;
 pub mod namespace;
+pub mod node;
 pub mod process;
 pub mod sys;
 pub mod traffic;
