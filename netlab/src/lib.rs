@@ -10,6 +10,7 @@ pub mod link;
 pub mod load;
 pub mod moment;
 pub mod namespace;
+pub mod node;
 pub mod process;
 pub mod service;
 pub mod sys;
