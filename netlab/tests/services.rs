@@ -17,7 +17,7 @@ use netlab::moment::Moment;
 use netlab::namespace::Namespace;
 use netlab::service::{Kind, Service, ServiceConfig};
 use netlab::sys::namespace::is_root;
-use netlab::traffic::http;
+use netlab::traffic::{Client, http};
 
 /// A short path, because a Unix socket's may have 107 octets; gone when dropped.
 struct Directory(PathBuf);
@@ -145,6 +145,30 @@ fn two_thousand_idle_connections_do_not_slow_a_service() {
     }
     service.kill().unwrap();
     drop::<Vec<TcpStream>>(idle);
+}
+
+#[test]
+fn a_udp_service_answers_with_its_name_until_told_otherwise() {
+    if is_skipped("a_udp_service_answers_with_its_name_until_told_otherwise") {
+        return;
+    }
+    let (directory, host) = (Directory::new(), Namespace::create("host").unwrap());
+    let target = "127.0.0.1:9";
+    let mut service = Service::start(&host, &config(Kind::UdpEcho, &[target]), &directory.0).unwrap();
+    let answered = || {
+        let client = host.run(|| Client::start(address(target), &[address("127.0.0.1:0")], 1000)).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let record = client.unwrap().stop();
+        record.by_pop(Moment::ZERO, Moment::MAX).get("web-1").copied().unwrap_or(0)
+    };
+    assert!(answered() > 10);
+    service.hang(true).unwrap();
+    assert_eq!(answered(), 0);
+    service.refuse(true).unwrap();
+    assert_eq!(answered(), 0);
+    service.refuse(false).unwrap();
+    assert!(answered() > 10);
+    assert!(service.status(500).unwrap_err().to_string().contains("neither status nor delay"));
 }
 
 #[test]
