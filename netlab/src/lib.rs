@@ -5,6 +5,7 @@ pub mod bgp_stream;
 pub mod binary;
 pub mod capture;
 pub mod collector;
+pub mod edgeproxy;
 pub mod figures;
 pub mod link;
 pub mod load;
