@@ -104,9 +104,9 @@ fn up(topology: &str) -> Result<(), String> {
     needs_root()?;
     let scenario = Scenario::load(&find("scenarios", topology)?)?;
     let work = work_directory(&scenario.scenario)?;
-    let lab = Lab::build(&scenario, &work).map_err(|error| error.to_string())?;
+    let mut lab = Lab::build(&scenario, &work).map_err(|error| error.to_string())?;
     println!("{} is up, its files are in {}", scenario.scenario, work.display());
-    for (name, node) in &lab.nodes {
+    for (name, node) in &mut lab.nodes {
         if let Some(pid) = node.any_pid() {
             println!("  {name:<10} {}", Namespace::enter_line(pid));
         }

@@ -128,6 +128,22 @@ impl EdgeProxy {
         fs::rename(fresh, self.file())
     }
 
+    /// Writes a configuration as it is, with nothing added: for files that must be refused.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn rewrite_as_is(&self, yaml: &str) -> io::Result<()> {
+        let fresh = self.work_dir.join("edgeproxy.yaml.new");
+        fs::write(&fresh, yaml)?;
+        fs::rename(fresh, self.file())
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Starts the process and waits until it answers on its socket; the moment right before the start.
     /// It dies with the thread that called.
     ///

@@ -14,7 +14,7 @@ use crate::link;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
 use crate::node::router::Router;
-use crate::node::{bird::Bird, frr::Frr, gobgp::Gobgp};
+use crate::node::bird::Bird;
 use crate::scenario::{Host, Scenario};
 use crate::service::Service;
 
@@ -25,6 +25,8 @@ pub struct Node {
     pub collector: Option<Collector>,
     pub edgeproxy: Option<EdgeProxy>,
     pub services: BTreeMap<String, Service>,
+    /// The configuration that edgeproxy was last given.
+    pub yaml: String,
     addresses: Option<AddressWatch>,
 }
 
@@ -55,6 +57,7 @@ impl Lab {
                     collector: None,
                     edgeproxy: None,
                     services: BTreeMap::new(),
+                    yaml: String::new(),
                     addresses: None,
                 },
             );
@@ -87,11 +90,12 @@ impl Lab {
                 let directory = work.join(name);
                 let node = lab.node_mut(name)?;
                 let mut edgeproxy =
-                    EdgeProxy::new(&node.namespace, &directory, &spec.config, spec.secrets.clone())?;
+                    EdgeProxy::new(&node.namespace, &directory, &spec.config, &spec.secrets)?;
                 if spec.start {
                     edgeproxy.start().map_err(|error| place(name, &error))?;
                 }
                 node.edgeproxy = Some(edgeproxy);
+                node.yaml.clone_from(&spec.config);
             }
         }
         Ok(lab)
@@ -131,9 +135,9 @@ impl Lab {
         }
         let namespace = &node.namespace;
         let mut router: Box<dyn Router> = match (&host.bird, &host.frr, &host.gobgp) {
-            (Some(config), None, None) => Box::new(Bird::new(namespace, &directory, config)?),
-            (None, Some(config), None) => Box::new(Frr::new(namespace, &directory, config)?),
-            (None, None, Some(config)) => Box::new(Gobgp::new(namespace, &directory, config)?),
+            (Some(config), None, None) => Box::new(Bird::new(namespace, &directory, config.clone())?),
+            (None, Some(config), None) => Box::new(Frr::new(namespace, &directory, config.clone())?),
+            (None, None, Some(config)) => Box::new(Gobgp::new(namespace, &directory, config.clone())?),
             (None, None, None) => return Ok(()),
             _ => return Err(io::Error::other("one host runs one router: choose bird, frr or gobgp")),
         };
@@ -182,14 +186,16 @@ impl Lab {
 
     /// The last lines of everything that has a log, for the words of a failure.
     #[must_use]
-    pub fn tails(&self, lines: usize) -> String {
+    pub fn tails(&mut self, lines: usize) -> String {
         let mut text = String::new();
-        for (name, node) in &self.nodes {
+        for (name, node) in &mut self.nodes {
             if let Some(edgeproxy) = &node.edgeproxy {
                 text += &format!("--- {name}: edgeproxy\n{}\n", edgeproxy.tail(lines));
             }
-            if let Some(router) = &node.router {
-                text += &format!("--- {name}: router\n{}\n", router.process().tail(lines / 2));
+            if let Some(router) = &mut node.router
+                && let Ok(process) = router.process_mut()
+            {
+                text += &format!("--- {name}: router\n{}\n", process.tail(lines / 2));
             }
         }
         text
@@ -199,9 +205,9 @@ impl Lab {
 impl Node {
     /// A process in this host, through which its namespace can be entered.
     #[must_use]
-    pub fn any_pid(&self) -> Option<u32> {
-        let edgeproxy = self.edgeproxy.as_ref().and_then(EdgeProxy::pid);
-        let router = self.router.as_ref().map(|router| router.process().pid());
+    pub fn any_pid(&mut self) -> Option<u32> {
+        let edgeproxy = self.edgeproxy.as_mut().and_then(EdgeProxy::pid);
+        let router = self.router.as_mut().and_then(|router| Some(router.process_mut().ok()?.pid()));
         edgeproxy.or(router).or_else(|| self.services.values().next().map(Service::pid))
     }
 

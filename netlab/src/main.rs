@@ -3,9 +3,6 @@
 
 use std::process::ExitCode;
 
-/// Done, and wrong usage.
-const WRONG_USAGE: u8 = 2;
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
@@ -21,9 +18,6 @@ fn main() -> ExitCode {
             netlab::load::run_child();
             ExitCode::SUCCESS
         }
-        _ => {
-            eprintln!("netlab: no such command");
-            ExitCode::from(WRONG_USAGE)
-        }
+        _ => netlab::cli::main(),
     }
 }

@@ -16,7 +16,7 @@ use crate::lab::Lab;
 use crate::load::Spin;
 use crate::moment::Moment;
 use crate::scenario::{Scenario, Step};
-use crate::traffic::client::Client;
+use crate::traffic::Client;
 
 /// What came of a scenario.
 #[derive(Debug, Clone, Serialize)]

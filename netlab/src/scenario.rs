@@ -135,6 +135,8 @@ pub struct Ratio {
 pub enum Action {
     /// SIGKILL; `HOST` is its router or edgeproxy, `HOST/SERVICE` a service.
     Kill(String),
+    /// SIGKILL to everything in a host at once, as when its power fails.
+    KillAll(String),
     /// SIGSTOP and SIGCONT.
     Stop(String),
     Cont(String),

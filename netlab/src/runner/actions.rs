@@ -4,10 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use super::Runner;
-use crate::load::Spin;
+use crate::load;
 use crate::moment::Moment;
 use crate::scenario::{Action, NewConfig, SetService, Traffic};
-use crate::traffic::client::Client;
+use crate::traffic::Client;
 
 impl Runner<'_> {
     /// Does it; the answer is the moment right before it took effect.
@@ -15,6 +15,7 @@ impl Runner<'_> {
         let words = |error: io::Error| error.to_string();
         match action {
             Action::Kill(target) => self.signal(target, Signal::Kill).map_err(words),
+            Action::KillAll(host) => self.kill_all(host).map_err(words),
             Action::Stop(target) => self.signal(target, Signal::Stop).map_err(words),
             Action::Cont(target) => self.signal(target, Signal::Cont).map_err(words),
             Action::Start(target) => {
@@ -37,7 +38,7 @@ impl Runner<'_> {
             Action::Busy(count) => {
                 self.busy = None;
                 if *count > 0 {
-                    self.busy = Some(Spin::start(*count as usize).map_err(words)?);
+                    self.busy = Some(load::spin(*count as usize).map_err(words)?);
                 }
                 Ok(Moment::now())
             }
@@ -85,10 +86,25 @@ impl Runner<'_> {
         }
         let router = node.router.as_mut().ok_or_else(|| io::Error::other(format!("{host} runs nothing")))?;
         match signal {
-            Signal::Kill => router.process_mut().kill(),
-            Signal::Stop => router.process_mut().signal(libc::SIGSTOP),
-            Signal::Cont => router.process_mut().signal(libc::SIGCONT),
+            Signal::Kill => router.process_mut()?.kill(),
+            Signal::Stop => router.process_mut()?.signal(libc::SIGSTOP),
+            Signal::Cont => router.process_mut()?.signal(libc::SIGCONT),
         }
+    }
+
+    fn kill_all(&mut self, host: &str) -> io::Result<Moment> {
+        let at = Moment::now();
+        let node = self.lab.node_mut(host)?;
+        if let Some(edgeproxy) = &mut node.edgeproxy {
+            edgeproxy.kill()?;
+        }
+        for service in node.services.values_mut() {
+            service.kill()?;
+        }
+        if let Some(router) = &mut node.router {
+            router.process_mut()?.kill()?;
+        }
+        Ok(at)
     }
 
     fn start(&mut self, target: &str) -> io::Result<()> {
@@ -99,10 +115,10 @@ impl Runner<'_> {
                 .services
                 .get_mut(service)
                 .ok_or_else(|| io::Error::other(format!("there is no service {target}")))?;
-            return service.restart();
+            return service.restart().map(drop);
         }
         if let Some(edgeproxy) = &mut node.edgeproxy {
-            return edgeproxy.start();
+            return edgeproxy.start().map(drop);
         }
         match &mut node.router {
             Some(router) => router.start(),
@@ -113,9 +129,12 @@ impl Runner<'_> {
     fn terminate(&mut self, at: &str, code: i32) -> Result<Moment, String> {
         let node = self.lab.node_mut(at).map_err(|error| error.to_string())?;
         let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{at} runs no edgeproxy"))?;
-        let (moment, ended) =
-            edgeproxy.terminate(Duration::from_secs(15)).map_err(|error| error.to_string())?;
-        if ended == code { Ok(moment) } else { Err(format!("{at}: edgeproxy ended with {ended}, not {code}")) }
+        let moment = edgeproxy.terminate().map_err(|error| error.to_string())?;
+        let ended = edgeproxy.wait_exit(Duration::from_secs(15)).map_err(|error| error.to_string())?;
+        if ended == Some(code) {
+            return Ok(moment);
+        }
+        Err(format!("{at}: edgeproxy ended with {ended:?}, not {code}"))
     }
 
     fn set(&mut self, set: &SetService) -> io::Result<Moment> {
@@ -142,7 +161,7 @@ impl Runner<'_> {
     fn configure(&mut self, new: &NewConfig) -> Result<Moment, String> {
         let node = self.lab.node_mut(&new.at).map_err(|error| error.to_string())?;
         let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{} runs no edgeproxy", new.at))?;
-        let mut text = edgeproxy.yaml().to_owned();
+        let mut text = node.yaml.clone();
         for change in &new.replace {
             if text.matches(&change.from).count() != 1 {
                 return Err(format!("{:?} is not exactly once in the configuration of {}", change.from, new.at));
@@ -150,9 +169,10 @@ impl Runner<'_> {
             text = text.replace(&change.from, &change.to);
         }
         edgeproxy.rewrite(&text).map_err(|error| error.to_string())?;
+        node.yaml = text;
         let at = Moment::now();
         match new.by.as_str() {
-            "signal" => edgeproxy.reload_by_signal().map_err(|error| error.to_string())?,
+            "signal" => drop(edgeproxy.reload_by_signal().map_err(|error| error.to_string())?),
             "command" => {
                 let told = edgeproxy.reload_by_command().map_err(|error| error.to_string())?;
                 let told = told.map_err(|refusal| format!("the configuration was refused: {refusal}"))?;
@@ -175,11 +195,11 @@ impl Runner<'_> {
         files.sort();
         let node = self.lab.node_mut(at).map_err(|error| error.to_string())?;
         let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{at} runs no edgeproxy"))?;
-        let good = edgeproxy.yaml().to_owned();
+        let good = node.yaml.clone();
         let before = steady(&edgeproxy.status().map_err(|error| error.to_string())?);
         for file in &files {
             let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-            edgeproxy.rewrite_raw(&text).map_err(|error| error.to_string())?;
+            edgeproxy.rewrite_as_is(&text).map_err(|error| error.to_string())?;
             let told = edgeproxy.reload_by_command().map_err(|error| error.to_string())?;
             let Err(refusal) = told else {
                 return Err(format!("{} was accepted", file.display()));
@@ -204,8 +224,8 @@ impl Runner<'_> {
 
     fn traffic(&mut self, traffic: &Traffic) -> Result<Moment, String> {
         let Some(from) = &traffic.from else {
-            let client = self.traffic.get_mut(&traffic.name);
-            client.ok_or_else(|| format!("there is no traffic {}", traffic.name))?.pause();
+            let client = self.traffic.remove(&traffic.name);
+            client.ok_or_else(|| format!("there is no traffic {}", traffic.name))?.stop();
             return Ok(Moment::now());
         };
         let target = traffic.target.ok_or("traffic needs a target")?;
@@ -241,10 +261,10 @@ fn split(target: &str) -> (&str, Option<&str>) {
 fn steady(status: &serde_json::Value) -> serde_json::Value {
     let pick = |list: &serde_json::Value, keys: &[&str]| -> serde_json::Value {
         let items = list.as_array().cloned().unwrap_or_default();
-        items
-            .iter()
-            .map(|item| keys.iter().map(|key| ((*key).to_owned(), item[*key].clone())).collect())
-            .collect()
+        let chosen = |item: &serde_json::Value| -> serde_json::Map<String, serde_json::Value> {
+            keys.iter().map(|key| ((*key).to_owned(), item[*key].clone())).collect()
+        };
+        items.iter().map(|item| serde_json::Value::Object(chosen(item))).collect()
     };
     let announced: Vec<_> = status["neighbors"]
         .as_array()

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::Runner;
-use crate::bgp_stream::timeline::Timeline;
-use crate::bgp_stream::{Event, Kind};
+use crate::bgp_stream::{Event, Kind, Timeline};
 use crate::capture::NoteKind;
 use crate::moment::Moment;
 use crate::scenario::{
@@ -88,6 +87,7 @@ impl Runner<'_> {
         let mut command = node.namespace.short_command("sh");
         if let Some(edgeproxy) = &node.edgeproxy {
             command.env("EDGEPROXY", edgeproxy.binary()).env("EDGEPROXY_SOCKET", edgeproxy.socket());
+            command.env_remove("EDGEPROXY_BIN");
         }
         let output = command.args(["-c", &wanted.run]).current_dir(self.lab.work.join(&wanted.at)).output();
         let output = output.map_err(|error| error.to_string())?;
