@@ -108,3 +108,12 @@ pub enum AdminError {
     #[error("{0}")]
     Refused(String),
 }
+
+#[cfg(test)]
+impl Status {
+    /// One POP with every kind of thing in it.
+    fn sample() -> Self {
+        use crate::observe::samples::{neighbors, prefixes, process, services};
+        Self { process: process(), neighbors: neighbors(), prefixes: prefixes(), services: services() }
+    }
+}

@@ -2,4 +2,6 @@
 
 pub mod log;
 pub mod metrics;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod status;

@@ -232,6 +232,7 @@ impl Worker {
         if self.skip_outgoing && received.outgoing {
             return;
         }
+        self.shared.lock().packets += 1;
         let at = Moment(received.at_ns);
         let Some(packet) = Packet::parse(received.protocol, bytes) else { return };
         if !self.filter.matches(&packet) {
@@ -251,7 +252,6 @@ impl Worker {
             other => note = Some(Note { at, outgoing: received.outgoing, kind: note_kind(&other) }),
         }
         let mut seen = self.shared.lock();
-        seen.packets += 1;
         if tallied {
             seen.tally.add(at);
         }

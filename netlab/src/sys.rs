@@ -1,3 +1,4 @@
 //! The system calls that have no safe wrapper; the only place of the crate with `unsafe`.
 
+pub mod namespace;
 pub mod packet;

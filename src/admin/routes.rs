@@ -199,3 +199,6 @@ fn find<'a>(wanted: &str, prefixes: &'a [PrefixStatus]) -> Option<&'a PrefixStat
     let wanted: IpNetwork = wanted.parse().ok()?;
     networks().find(|(_, n)| n.prefix() == wanted.prefix() && n.network() == wanted.network()).map(|(p, _)| p)
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,90 @@ fn told(route: &SentRoute) -> String {
 fn shown(table: &Table, empty: &str) -> String {
     if table.is_empty() { format!("{empty}\n") } else { table.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::TellsNeighbor;
+
+    #[test]
+    fn ages_are_read_at_a_glance() {
+        for (milliseconds, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1_250, "1.2s"),
+            (59_999, "59s"),
+            (312_000, "5m 12s"),
+            (7_260_000, "2h 1m"),
+            (93_784_000, "1d 2h"),
+            (u64::MAX, "213503982334d 14h"),
+        ] {
+            assert_eq!(age(milliseconds), text);
+        }
+    }
+
+    #[test]
+    fn one_screen_says_it_all() {
+        let screen = status(&Status::sample());
+        let expected = "\
+edgeproxy 0.1.0 at gru1 (region sa): running, generation 7, up 1d 2h, pid 4242
+
+PREFIX               STATE      SINCE   WHY
+198.51.100.0/24      announced  5m 10s  all its services are up
+2001:db8:100::/48    withdrawn  5m 10s  all its services are up
+2001:db8:100:1::/64  held       5m 10s  all its services are up; 198.51.100.1 is not on lo (no such device)
+
+NEIGHBOR   ADDRESS    AS     STATE        SINCE   SENT  PROBLEM
+transit-a  192.0.2.1  64500  Established  5m 12s  1     -
+transit-b  192.0.2.2  64500  Active       5m 12s  0     connection refused: is BGP running there?
+
+SERVICE  STATE  SINCE  HEALTHY  MARKS                   BACKENDS NOT UP
+web      up     1m 1s  2/6      low 1 high 2 degrade 3  web-2 (connection refused), web-3 (unproven)
+";
+        assert_eq!(screen, expected);
+    }
+
+    #[test]
+    fn a_refused_reload_is_shown_until_one_succeeds() {
+        let mut document = Status::sample();
+        document.process.refused_reload = Some("f.yaml:2:1: speed: unknown\n    hint: none".into());
+        let screen = status(&document);
+        assert!(
+            screen.contains("was refused; generation 7 stays in force:\n  f.yaml:2:1: speed"),
+            "{screen}"
+        );
+    }
+
+    #[test]
+    fn an_empty_process_has_a_screen_too() {
+        let screen = status(&Status::default());
+        assert!(screen.contains("No neighbors are configured.\n"), "{screen}");
+        assert_eq!(health(&[]), "No services are configured.\n");
+    }
+
+    #[test]
+    fn an_explanation_goes_from_the_decision_to_the_wire() {
+        let Status { mut prefixes, services, neighbors, .. } = Status::sample();
+        let neighbors = neighbors.into_iter().map(|mut n| TellsNeighbor {
+            name: n.name,
+            address: n.address,
+            state: n.state,
+            problem: n.problem,
+            sent: n.announced.pop(),
+        });
+        let explanation =
+            Explanation { prefix: prefixes.remove(0), services, neighbors: neighbors.collect() };
+        let screen = explain(&explanation);
+        for part in [
+            "198.51.100.0/24 is announced for 5m 10s (healthy)\n  why: all its services are up\n",
+            "  what would change it: web falling to weight 1 or less withdraws it\n",
+            "  address 198.51.100.1 on lo: put there by edgeproxy\n",
+            "web: up for 1m 1s, healthy weight 2 of 6 (low 1 high 2 degrade 3)\n",
+            "1.2ms",
+            "5m 10s ago: next hop 192.0.2.10, path 64512 64512, MED 50, communities 64512:100\n",
+            "nothing: connection refused: is BGP running there?\n",
+        ] {
+            assert!(screen.contains(part), "{part:?} is missing in\n{screen}");
+        }
+    }
+}

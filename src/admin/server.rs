@@ -38,6 +38,8 @@ const CONNECTIONS: usize = 64;
 const BODY_BYTES: usize = 4 << 20;
 const HEADER_BYTES: usize = 16 << 10;
 const HEADERS: usize = 32;
+/// What stands before the problems of a refused reload.
+const NOT_RELOADED: &str = "not reloaded, nothing changed:\n";
 /// How long open requests may take after a planned stop.
 const STOP_TIME: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, so that running out of descriptors does not spin.
@@ -179,11 +181,11 @@ async fn answer(
                 Route::Answer(answer) => answer,
                 Route::Reload => {
                     let done = |text: String| Answer::json(&serde_json::json!({ "text": text }));
-                    command(inputs, |reply| Command::Reload { reply }, done).await
+                    command(inputs, |reply| Command::Reload { reply }, done, NOT_RELOADED).await
                 }
                 Route::Diff { text, base } => {
                     let make = |reply| Command::Diff { text, base, reply };
-                    command(inputs, make, |told| Answer::json(&told)).await
+                    command(inputs, make, |told| Answer::json(&told), "").await
                 }
             }
         }
@@ -204,6 +206,7 @@ async fn command<T>(
     inputs: &Inputs,
     make: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
     done: impl FnOnce(T) -> Answer,
+    refused: &str,
 ) -> Answer {
     let (reply, answer) = oneshot::channel();
     match inputs.commands.try_send(make(reply)) {
@@ -217,7 +220,7 @@ async fn command<T>(
     }
     match timeout(COMMAND_TIME, answer).await {
         Ok(Ok(Ok(value))) => done(value),
-        Ok(Ok(Err(why))) => Answer::refusal(422, &why),
+        Ok(Ok(Err(why))) => Answer::refusal(422, &format!("{refused}{why}")),
         Ok(Err(_)) => Answer::refusal(503, "edgeproxy dropped the command: it is stopping"),
         Err(_) => Answer::refusal(
             504,
@@ -235,3 +238,6 @@ fn snapshot(inputs: &Inputs, fresh: &Fresh) -> Snapshot {
         ages: fresh.ages(),
     }
 }
+
+#[cfg(test)]
+mod tests;

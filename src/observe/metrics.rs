@@ -322,3 +322,6 @@ fn flag(yes: bool) -> f64 {
 fn seconds(milliseconds: u64) -> f64 {
     milliseconds as f64 / 1e3
 }
+
+#[cfg(test)]
+mod tests;

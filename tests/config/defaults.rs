@@ -103,3 +103,22 @@ fn what_the_complete_example_says_is_what_is_read() {
     assert!([199, 300, 303, 500].into_iter().all(|status| !http.expect.contains(status)));
     assert_eq!(config.services["resolver"].check.port, Some(5300));
 }
+
+#[test]
+fn sets_of_statuses_are_sorted_and_joined() {
+    let minimal =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.yaml")).unwrap();
+    for (written, ranges) in [
+        ("204", vec![(204, 204)]),
+        ("\"204\"", vec![(204, 204)]),
+        ("3xx", vec![(300, 399)]),
+        ("[401, 205-210, 200-204, 2xx]", vec![(200, 299), (401, 401)]),
+        ("[200-204, 205]", vec![(200, 205)]),
+        ("[200-204, 206]", vec![(200, 204), (206, 206)]),
+    ] {
+        let text = format!("{minimal}    health: {{ http: {{ expect: {written} }} }}\n");
+        let config = parse(&text, Path::new("")).unwrap_or_else(|problems| panic!("{problems}"));
+        let Probe::Http(http) = &config.services["web"].check.probe else { panic!("an HTTP probe") };
+        assert_eq!(http.expect.0, ranges, "{written}");
+    }
+}

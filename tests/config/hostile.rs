@@ -146,6 +146,9 @@ fn a_large_file_takes_bounded_time_and_problems() {
     }
 }
 
+/// A line of the minimal configuration, one more entry to put after it, how many there may be, and of what.
+type Case<'c> = (&'c str, &'c dyn Fn(usize) -> String, usize, &'c str);
+
 #[test]
 fn every_list_has_its_bound() {
     let neighbor = |n: usize| {
@@ -158,8 +161,8 @@ fn every_list_has_its_bound() {
             (0..16).map(|b| format!("{{ id: b{b}, address: 10.0.0.1, port: 80 }}")).collect();
         format!("  - {{ name: s{n}, backends: [{}] }}\n", backends.join(", "))
     };
-    // Text to put after a line of the minimal configuration, which has one of each already.
-    let cases: [(&str, &dyn Fn(usize) -> String, usize, &str); 4] = [
+    // The minimal configuration has one of each already.
+    let cases: [Case<'_>; 4] = [
         ("      asn: 64500\n", &neighbor, 256, "bgp.neighbors"),
         ("    services: [web]\n", &prefix, 1024, "anycast"),
         ("        port: 8080\n", &backend, 4096, "services[0].backends"),

@@ -328,3 +328,93 @@ impl<'a> Reader<'a> {
         self.u32().map(|bits| IpAddr::V4(Ipv4Addr::from(bits)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn framed(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0xff; 16];
+        bytes.extend(((HEADER + body.len()) as u16).to_be_bytes());
+        bytes.push(kind);
+        bytes.extend(body);
+        bytes
+    }
+
+    fn body(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
+        let mut body = (withdrawn.len() as u16).to_be_bytes().to_vec();
+        body.extend(withdrawn);
+        body.extend((attributes.len() as u16).to_be_bytes());
+        body.extend(attributes);
+        body.extend(nlri);
+        body
+    }
+
+    fn updated(bytes: &[u8], as4: bool) -> Update {
+        match decode(bytes, as4) {
+            Kind::Update(update) => *update,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_update_of_both_families_is_one_list_each() {
+        let attributes = [
+            &[0x40, 1, 1, 0][..],
+            &[0x40, 2, 6, 2, 2, 0xfb, 0xf4, 0xfc, 0x00], // two-octet AS numbers
+            &[0x40, 3, 4, 10, 0, 0, 1],
+            &[0xc0, 8, 4, 0xff, 0xff, 0, 0], // GRACEFUL_SHUTDOWN (RFC 8326)
+            // MP_UNREACH_NLRI with the extended length it does not need.
+            &[0x90, 15, 0, 8, 0, 2, 1, 32, 0x20, 0x01, 0x0d, 0xb8],
+        ]
+        .concat();
+        let update = updated(&framed(2, &body(&[0], &attributes, &[24, 198, 51, 100, 9, 10, 0xff])), false);
+        let text = |list: &[IpNetwork]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(text(&update.withdrawn), ["0.0.0.0/0", "2001:db8::/32"]);
+        // Host bits beyond the length are dropped: 10.255/9 is 10.128.0.0/9.
+        assert_eq!(text(&update.announced), ["198.51.100.0/24", "10.128.0.0/9"]);
+        assert_eq!(update.attributes.as_path, [64500, 64512]);
+        assert_eq!(update.attributes.communities, ["65535:0"]);
+        assert_eq!(update.attributes.types, [1, 2, 3, 8, 15]);
+        assert!(!update.is_end_of_rib());
+    }
+
+    #[test]
+    fn end_of_rib_of_either_family() {
+        assert!(updated(&framed(2, &body(&[], &[], &[])), true).is_end_of_rib());
+        assert!(updated(&framed(2, &body(&[], &[0x80, 15, 3, 0, 2, 1], &[])), true).is_end_of_rib());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_malformed() {
+        for (kind, body) in [
+            (1, vec![4, 0, 1]),
+            (2, body(&[33, 1, 2, 3, 4, 5], &[], &[])),
+            (2, body(&[], &[0x40, 1, 5, 0], &[])),
+            (2, vec![0, 9, 0, 0]),
+            (2, body(&[], &[], &[24, 1])),
+            (3, vec![6]),
+            (4, vec![0]),
+            (9, vec![]),
+        ] {
+            assert!(matches!(decode(&framed(kind, &body), true), Kind::Malformed(_)), "{kind} {body:?}");
+        }
+    }
+
+    #[test]
+    fn a_shutdown_communication_is_read_and_a_false_length_is_survived() {
+        for (data, text) in [(&b"\x03bye"[..], "bye"), (b"\xc8bye", "bye"), (b"", "")] {
+            let body = [&[6, 2], data].concat();
+            assert!(matches!(decode(&framed(3, &body), true), Kind::Notification(n) if n.text == text));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_survived(kind in 0u8..7, body in prop::collection::vec(any::<u8>(), 0..200), as4: bool) {
+            let _ = decode(&framed(kind, &body), as4);
+        }
+    }
+}

@@ -158,7 +158,7 @@ mod tests {
 
     fn tcp(options: &[u8], payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x30, 0x39, 0, 179, 0, 0, 0, 7, 0, 0, 0, 0];
-        bytes.push(((20 + options.len()) / 4 << 4) as u8);
+        bytes.push(((20 + options.len()) * 4) as u8);
         bytes.extend([0x18, 0xff, 0xff, 0, 0, 0, 0]);
         bytes.extend(options);
         bytes.extend(payload);

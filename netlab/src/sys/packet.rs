@@ -1,9 +1,10 @@
-//! Raw system calls: the clocks, a packet socket's address and counters, and reads that carry the kernel's time stamp.
+//! Raw system calls: the clocks, packet and netlink sockets, and reads that carry the kernel's time stamp.
 #![allow(unsafe_code)] // The calls below have no safe wrapper in the crates used here; each says why it is sound.
 
 use std::ffi::CString;
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
@@ -27,6 +28,8 @@ pub struct Received {
     pub original_len: usize,
     /// When the kernel took the packet, on CLOCK_MONOTONIC; the time of the read if it gave no stamp.
     pub at_ns: u64,
+    /// Who sent it, for UDP sockets.
+    pub peer: Option<SocketAddr>,
     /// EtherType, for packet sockets.
     pub protocol: u16,
     /// Leaving through the interface (PACKET_OUTGOING), for packet sockets.
@@ -52,6 +55,21 @@ pub fn packet_socket(interface: &str, prepare: impl FnOnce(&Socket) -> io::Resul
     link.sll_ifindex = interface_index(interface)?;
     // SAFETY: the storage holds a sockaddr_ll of exactly this length, filled in above.
     let address = unsafe { SockAddr::new(address, mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
+    socket.bind(&address)?;
+    Ok(socket)
+}
+
+/// A netlink socket of the calling thread's network namespace that is told of every address bound and unbound.
+pub fn address_events() -> io::Result<Socket> {
+    let socket =
+        Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE)))?;
+    let mut address = SockAddrStorage::zeroed();
+    // SAFETY: sockaddr_nl is a plain C struct that fits sockaddr_storage, for which every bit pattern is valid.
+    let netlink = unsafe { address.view_as::<libc::sockaddr_nl>() };
+    netlink.nl_family = libc::AF_NETLINK as u16;
+    netlink.nl_groups = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+    // SAFETY: the storage holds a sockaddr_nl of exactly this length, filled in above.
+    let address = unsafe { SockAddr::new(address, mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t) };
     socket.bind(&address)?;
     Ok(socket)
 }
@@ -118,8 +136,8 @@ pub fn packet_statistics(socket: &Socket) -> io::Result<(u32, u32)> {
 fn receive_flags(fd: RawFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result<Received> {
     // u64s, so that the control headers are aligned.
     let mut control = [0u64; 16];
-    // SAFETY: all-zero is a valid value of these plain C structs.
-    let mut from: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let mut from = SockAddrStorage::zeroed();
+    // SAFETY: all-zero is a valid value of this plain C struct.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     message.msg_name = (&raw mut from).cast();
@@ -137,6 +155,7 @@ fn receive_flags(fd: RawFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result
         len: original_len.min(buffer.len()),
         original_len,
         at_ns: 0,
+        peer: None,
         protocol: 0,
         outgoing: false,
         hardware: 0,
@@ -154,13 +173,16 @@ fn receive_flags(fd: RawFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result
             header = libc::CMSG_NXTHDR(&raw const message, header);
         }
     }
-    if libc::c_int::from(from.ss_family) == libc::AF_PACKET {
+    // SAFETY: the kernel wrote an address of this length into the storage, which starts out zeroed.
+    let from = unsafe { SockAddr::new(from, message.msg_namelen) };
+    if libc::c_int::from(from.family()) == libc::AF_PACKET {
         // SAFETY: the family says that the storage holds a sockaddr_ll, which is smaller than it.
-        let link = unsafe { (&raw const from).cast::<libc::sockaddr_ll>().read() };
+        let link = unsafe { from.as_ptr().cast::<libc::sockaddr_ll>().read() };
         received.protocol = u16::from_be(link.sll_protocol);
         received.outgoing = link.sll_pkttype == libc::PACKET_OUTGOING;
         received.hardware = link.sll_hatype;
     }
+    received.peer = from.as_socket();
     received.at_ns = to_monotonic(stamp_ns);
     Ok(received)
 }

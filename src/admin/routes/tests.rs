@@ -1,0 +1,133 @@
+//! Requests as a table: what comes back, at which door, and what is refused in which words.
+
+use serde_json::Value;
+
+use super::*;
+
+fn snapshot() -> Snapshot {
+    let status = Status::sample();
+    Snapshot {
+        process: Arc::new(status.process),
+        neighbors: Arc::new(status.neighbors),
+        prefixes: Arc::new(status.prefixes),
+        services: Arc::new(status.services),
+        ages: ["the process", "bgp", "the decision", "health"].map(|name| (name, Duration::from_millis(700))),
+    }
+}
+
+fn ask(door: Door, method: &str, target: &str, now: &Snapshot) -> Route {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    route(door, Request { method, path, query, body: b"generation: 8\n" }, now, &Recorder::new())
+}
+
+fn answer(method: &str, target: &str) -> Answer {
+    match ask(Door::Operator, method, target, &snapshot()) {
+        Route::Answer(answer) => answer,
+        other => panic!("{method} {target}: {other:?}"),
+    }
+}
+
+fn document(target: &str) -> Value {
+    let answer = answer("GET", target);
+    assert_eq!(answer.status, 200, "{target}: {}", answer.body);
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[test]
+fn every_path_has_one_method_and_one_door() {
+    #[rustfmt::skip]
+    let table = [
+        // path, method, other method's status, at the metrics door
+        ("/v1/status",    "GET",  405, 404),
+        ("/v1/neighbors", "GET",  405, 404),
+        ("/v1/prefixes",  "GET",  405, 404),
+        ("/v1/services",  "GET",  405, 404),
+        ("/v1/reload",    "POST", 405, 404),
+        ("/v1/diff",      "POST", 405, 404),
+        ("/metrics",      "GET",  405, 200),
+        ("/healthz",      "GET",  405, 200),
+        ("/",             "-",    404, 404),
+        ("/v1/status/",   "-",    404, 404),
+    ];
+    let status = |route: Route| match route {
+        Route::Answer(answer) => answer.status,
+        Route::Reload | Route::Diff { .. } => 200,
+    };
+    for (path, method, wrong, at_metrics) in table {
+        for asked in ["GET", "POST", "HEAD", "DELETE"] {
+            let right = asked == method || (asked == "HEAD" && method == "GET");
+            let expected = if right { 200 } else { wrong };
+            assert_eq!(status(ask(Door::Operator, asked, path, &snapshot())), expected, "{asked} {path}");
+        }
+        assert_eq!(status(ask(Door::Metrics, "GET", path, &snapshot())), at_metrics, "{path}");
+    }
+}
+
+#[test]
+fn documents_are_the_snapshots() {
+    let status: Status = serde_json::from_str(&answer("GET", "/v1/status").body).unwrap();
+    assert_eq!(status, Status::sample());
+    assert_eq!(document("/v1/neighbors")[0]["name"], "transit-a");
+    assert_eq!(document("/v1/prefixes")[0]["state"], "announced");
+    assert_eq!(document("/v1/services")[0]["backends"][0]["id"], "web-1");
+}
+
+#[test]
+fn commands_are_handed_over_with_what_they_carry() {
+    assert_eq!(ask(Door::Operator, "POST", "/v1/reload", &snapshot()), Route::Reload);
+    assert_eq!(
+        ask(Door::Operator, "POST", "/v1/diff?base=/etc/edge%20proxy", &snapshot()),
+        Route::Diff { text: "generation: 8\n".to_owned(), base: "/etc/edge proxy".into() }
+    );
+}
+
+#[test]
+fn a_diff_of_no_text_is_refused() {
+    let request = Request { method: "POST", path: "/v1/diff", query: "", body: &[0xff] };
+    assert!(matches!(
+        route(Door::Operator, request, &snapshot(), &Recorder::new()),
+        Route::Answer(Answer { status: 400, .. })
+    ));
+}
+
+#[test]
+fn a_prefix_is_explained_by_any_of_its_names() {
+    for name in ["198.51.100.0/24", "198.51.100.7/24", "198.51.100.1", " 198.51.100.0/24 "] {
+        let explained = document(&format!("/v1/explain?prefix={}", query::encode(name)));
+        assert_eq!(explained["prefix"]["prefix"], "198.51.100.0/24", "{name}");
+        assert_eq!(explained["services"][0]["service"], "web", "{name}");
+        assert_eq!(explained["neighbors"][0]["sent"]["med"], 50, "{name}");
+        assert!(explained["neighbors"][1]["sent"].is_null(), "{name}");
+    }
+    // The longest prefix around an address.
+    assert_eq!(document("/v1/explain?prefix=2001:db8:100:1::9")["prefix"]["prefix"], "2001:db8:100:1::/64");
+    assert_eq!(document("/v1/explain?prefix=2001:db8:100:2::9")["prefix"]["prefix"], "2001:db8:100::/48");
+}
+
+#[test]
+fn an_unknown_prefix_is_answered_with_those_there_are() {
+    for name in ["203.0.113.0/24", "198.51.100.0/25", "203.0.113.1", "web", ""] {
+        let answer = answer("GET", &format!("/v1/explain?prefix={name}"));
+        assert_eq!(answer.status, 404, "{name}");
+        assert!(answer.body.contains("198.51.100.0/24, 2001:db8:100::/48"), "{}", answer.body);
+    }
+    assert_eq!(answer("GET", "/v1/explain").status, 400);
+}
+
+#[test]
+fn health_means_running_and_heard() {
+    let health = |change: fn(&mut Snapshot)| {
+        let mut now = snapshot();
+        change(&mut now);
+        match ask(Door::Metrics, "GET", "/healthz", &now) {
+            Route::Answer(answer) => (answer.status, answer.body),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(health(|_| ()), (200, "running\n".to_owned()));
+    assert_eq!(health(|now| Arc::make_mut(&mut now.process).phase = "stopping".into()).0, 200);
+    let (status, words) = health(|now| Arc::make_mut(&mut now.process).phase = "starting".into());
+    assert_eq!((status, words.as_str()), (503, "the process is starting\n"));
+    let (status, words) = health(|now| now.ages[1].1 = Duration::from_secs(9));
+    assert_eq!((status, words.as_str()), (503, "bgp reported nothing for 9 s\n"));
+}

@@ -1,0 +1,228 @@
+//! A running process as its operator meets it: the real binary, without root and without routers.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// One POP on loopback whose only neighbor never answers.
+struct Pop {
+    process: Child,
+    folder: TempDir,
+    backend: SocketAddr,
+    metrics: SocketAddr,
+    bgp: SocketAddr,
+}
+
+impl Pop {
+    /// Starts it and waits until it answers.
+    fn start(backend: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (metrics, bgp) = (free(), free());
+        let file = folder.path().join("edgeproxy.yaml");
+        fs::write(&file, configuration(&folder, 1, backend, metrics, bgp)).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
+            .arg("run")
+            .arg(&file)
+            .stderr(Stdio::from(fs::File::create(folder.path().join("log")).unwrap()))
+            .spawn()
+            .unwrap();
+        let pop = Self { process, folder, backend, metrics, bgp };
+        pop.until("it answers", || pop.ask(&["status"]).status.success());
+        pop
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("edgeproxy.sock")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("edgeproxy.yaml")
+    }
+
+    /// Writes the configuration anew, with more words at its end.
+    fn write(&self, generation: u64, more: &str) {
+        let text = configuration(&self.folder, generation, self.backend, self.metrics, self.bgp) + more;
+        fs::write(self.file(), text).unwrap();
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
+            .args(arguments)
+            .env("EDGEPROXY_SOCKET", self.socket())
+            .output()
+            .unwrap()
+    }
+
+    fn words(&self, arguments: &[&str]) -> String {
+        let output = self.ask(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.words(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    fn prefix_state(&self) -> String {
+        self.json(&["status"])["prefixes"][0]["state"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits for something that takes milliseconds, on any machine at most 20 s.
+    fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap();
+            assert!(Instant::now() < deadline, "never: {what}\n{}", log());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Pop {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn configuration(
+    folder: &TempDir,
+    generation: u64,
+    backend: SocketAddr,
+    metrics: SocketAddr,
+    bgp: SocketAddr,
+) -> String {
+    let (socket, port) = (folder.path().join("edgeproxy.sock"), backend.port());
+    format!(
+        "generation: {generation}
+pop: {{ id: gru1, region: sa }}
+bgp:
+  asn: 64512
+  router_id: 192.0.2.10
+  listen: [\"{bgp}\"]
+  shutdown: {{ graceful: 0s }}
+  neighbors: [{{ name: transit-a, address: 127.0.0.9, asn: 64500, passive: true }}]
+anycast: [{{ prefix: 198.51.100.0/24, addresses: [], services: [web] }}]
+services:
+  - name: web
+    backends: [{{ id: web-1, address: 127.0.0.1, port: {port} }}]
+    health: {{ tcp: {{}}, interval: 50ms }}
+admin: {{ socket: {} }}
+observe: {{ metrics: \"{metrics}\" }}
+",
+        socket.display()
+    )
+}
+
+/// A port that nobody had a moment ago.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_backends_life_and_death_are_seen_on_every_screen() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pop = Pop::start(backend.local_addr().unwrap());
+    pop.until("announced", || pop.prefix_state() == "announced");
+    assert!(pop.words(&["status"]).contains("198.51.100.0/24  announced"));
+    assert!(pop.words(&["neighbors"]).contains("transit-a"));
+    assert!(pop.words(&["health", "web"]).contains("web-1"));
+    assert!(pop.words(&["explain", "198.51.100.7"]).contains("why:"));
+    assert!(get(pop.metrics, "/healthz").starts_with("HTTP/1.1 200"));
+    let one = "edgeproxy_prefix_announced{prefix=\"198.51.100.0/24\"} 1";
+    pop.until("announced in metrics", || get(pop.metrics, "/metrics").contains(one));
+
+    drop(backend);
+    pop.until("withdrawn", || pop.prefix_state() == "withdrawn");
+    let explained = pop.words(&["explain", "198.51.100.0/24"]);
+    assert!(explained.contains("connection refused"), "{explained}");
+    assert!(pop.words(&["status"]).contains("web-1 (connection refused)"));
+
+    let output = pop.ask(&["health", "mail"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there are: web"));
+}
+
+#[test]
+fn a_reload_is_whole_or_not_at_all() {
+    let pop = Pop::start(free());
+    let generation = || pop.json(&["status"])["process"]["generation"].as_u64();
+    assert_eq!(generation(), Some(1));
+
+    pop.write(2, "");
+    let said = pop.words(&["diff", pop.file().to_str().unwrap()]);
+    assert!(said.contains("transit-a") && said.contains("keep"), "{said}");
+    assert_eq!(generation(), Some(1), "a diff changes nothing");
+    assert!(pop.words(&["reload"]).contains("transit-a"));
+    assert_eq!(generation(), Some(2));
+
+    pop.write(3, "speed: 11\n");
+    let output = pop.ask(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("nothing changed") && said.contains("speed: unknown key"), "{said}");
+    assert_eq!(generation(), Some(2));
+    pop.until("status tells of it", || pop.words(&["status"]).contains("The last reload was refused"));
+
+    pop.write(3, "");
+    pop.signal(Signal::SIGHUP);
+    pop.until("SIGHUP reloads", || generation() == Some(3));
+    pop.until("it is forgiven", || !pop.words(&["status"]).contains("refused;"));
+}
+
+#[test]
+fn a_planned_stop_exits_0_and_leaves_nothing() {
+    let mut pop = Pop::start(free());
+    pop.signal(Signal::SIGTERM);
+    assert_eq!(pop.process.wait().unwrap().code(), Some(0));
+    assert!(!pop.socket().exists());
+    assert_eq!(pop.ask(&["status"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_second_process_on_the_same_socket_is_refused_and_harms_nothing() {
+    let pop = Pop::start(free());
+    let output = pop.ask(&["run", pop.file().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another edgeproxy already answers"));
+    pop.words(&["status"]);
+}
+
+#[test]
+fn a_killed_process_leaves_a_socket_that_the_next_one_replaces() {
+    let mut pop = Pop::start(free());
+    pop.process.kill().unwrap();
+    pop.process.wait().unwrap();
+    assert!(pop.socket().exists());
+    let said = String::from_utf8(pop.ask(&["status"]).stderr).unwrap();
+    assert!(said.contains("nobody answers"), "{said}");
+    pop.process = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
+        .arg("run")
+        .arg(pop.file())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    pop.until("it answers again", || pop.ask(&["status"]).status.success());
+}
