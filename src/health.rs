@@ -94,4 +94,7 @@ pub enum HealthError {
     /// The owner of the plan is gone: nobody answers for what is checked any more.
     #[error("the source of the health plan is gone")]
     PlanGone,
+    /// The kernel gives no timer.
+    #[error("no timer: {0}")]
+    Timer(std::io::ErrorKind),
 }

@@ -1,6 +1,7 @@
 //! The operating system's edges that no safe library reaches; the only room with `unsafe`.
 
 pub mod address;
+pub mod alarm;
 pub mod drops;
 pub mod priority;
 pub mod tcp_md5;

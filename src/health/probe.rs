@@ -1,5 +1,8 @@
-//! Asks one backend one question, within one deadline.
-#![expect(clippy::disallowed_methods, reason = "driver: owns the deadline of a probe")]
+//! Asks one backend one question.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "driver: measures round trips and bounds the opening of held ones"
+)]
 
 pub mod hold;
 mod http;
@@ -7,7 +10,6 @@ mod tcp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -15,26 +17,19 @@ use super::roster::{Job, JobId};
 use super::verdict::{Failure, Outcome};
 use crate::config::services::Probe;
 
-/// Makes the probe; the deadline covers everything from the first packet to the verdict.
+/// Makes the probe. It has no deadline of its own: the caller drops it at the roster's.
 pub async fn run(job: Job) -> (JobId, Outcome) {
     let (target, settings) = (job.target, &job.settings);
-    let asked = async {
-        match &settings.probe {
-            Probe::Tcp => tcp::ask(target, settings.source).await,
-            // Boxed because HTTP's state is many times that of a handshake.
-            Probe::Http(http) => Box::pin(http::ask(target, settings.source, http)).await,
-        }
+    let answer = match &settings.probe {
+        Probe::Tcp => tcp::ask(target, settings.source).await,
+        // Boxed because HTTP's state is many times that of a handshake.
+        Probe::Http(http) => Box::pin(http::ask(target, settings.source, http)).await,
     };
-    let answer = within(settings.timeout, asked).await;
     let outcome = match answer {
         Ok(rtt) => Outcome::Success { rtt },
         Err(failure) => Outcome::Failure(failure),
     };
     (job.id, outcome)
-}
-
-async fn within<T>(timeout: Duration, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::time::timeout(timeout, asked).await.unwrap_or(Err(Failure::NoAnswer { within: timeout }))
 }
 
 /// Connects from a given or any address.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::pin::pin;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::pace::Pace;
 use super::probe::{self, hold};
-use super::roster::{CheckId, Hold, Roster};
+use super::roster::{CheckId, Hold, JobId, Roster};
 use super::verdict::Failure;
 use super::{HealthError, HealthPlan, HealthView};
 use crate::observe::status::ServiceStatus;
+use crate::sys::alarm::Alarm;
 
 /// Probes started before the loop looks at what happened meanwhile.
 const BURST: usize = 16;
@@ -55,7 +56,8 @@ impl Prober {
     /// Runs until `stop`. Dropping it closes everything it had open.
     ///
     /// # Errors
-    /// [`HealthError::PlanGone`] when the plan's sender was dropped.
+    /// [`HealthError::PlanGone`] when the plan's sender was dropped, [`HealthError::Timer`] if the kernel
+    /// gives no timer.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HealthError> {
         let Self { mut plan, view, status } = self;
         let mut now = Instant::now();
@@ -64,7 +66,8 @@ impl Prober {
         let mut opening = FuturesUnordered::new();
         let mut watching = FuturesUnordered::new();
         let mut handles: BTreeMap<CheckId, AbortHandle> = BTreeMap::new();
-        let mut timer = pin!(tokio::time::sleep_until(now.into()));
+        let mut asked: BTreeMap<JobId, AbortHandle> = BTreeMap::new();
+        let mut alarm = Alarm::new().map_err(|error| no_timer(&error))?;
 
         let first = Arc::clone(&plan.borrow_and_update());
         roster.apply_plan(&first, now);
@@ -79,7 +82,10 @@ impl Prober {
             }
             for _ in 0..BURST {
                 let Some(job) = roster.poll_probe(now) else { break };
-                probes.push(probe::run(job));
+                let id = job.id;
+                let (future, handle) = abortable(probe::run(job));
+                asked.insert(id, handle);
+                probes.push(future);
             }
             for _ in 0..BURST {
                 let Some(hold) = roster.poll_hold(now) else { break };
@@ -102,8 +108,8 @@ impl Prober {
             let wanted =
                 roster.next_deadline().map_or(pace.next_deadline(), |at| at.min(pace.next_deadline()));
             let is_behind = wanted <= now;
-            if !is_behind && timer.deadline() != wanted.into() {
-                timer.as_mut().reset(wanted.into());
+            if !is_behind {
+                alarm.set(wanted).map_err(|error| no_timer(&error))?;
             }
             // What ends a connection comes before what probes found, and that before the clock.
             tokio::select! {
@@ -139,15 +145,39 @@ impl Prober {
                         Ok(HoldEvent::Ended(_)) | Err(Aborted) => {}
                     }
                 }
-                Some((job, outcome)) = probes.next(), if !probes.is_empty() => {
+                Some(event) = probes.next(), if !probes.is_empty() => {
                     now = Instant::now();
-                    roster.handle_outcome(job, &outcome, now);
+                    if let Ok((job, outcome)) = event {
+                        asked.remove(&job);
+                        roster.handle_outcome(job, &outcome, now);
+                    }
                 }
-                () = tokio::task::yield_now(), if is_behind => now = Instant::now(),
-                () = timer.as_mut(), if !is_behind => now = Instant::now(),
+                // Only here, with no outcome waiting, may the clock decide. Yielding lets the runtime look
+                // at the sockets first: after a stall, answers that came in time are still answers.
+                rung = tick(&mut alarm, is_behind) => {
+                    rung.map_err(|error| no_timer(&error))?;
+                    now = Instant::now();
+                    while let Some(job) = roster.poll_overdue(now) {
+                        if let Some(handle) = asked.remove(&job) {
+                            handle.abort();
+                        }
+                    }
+                }
             }
         }
     }
+}
+
+async fn tick(alarm: &mut Alarm, is_behind: bool) -> io::Result<()> {
+    if is_behind {
+        tokio::task::yield_now().await;
+        return Ok(());
+    }
+    alarm.ring().await
+}
+
+fn no_timer(error: &io::Error) -> HealthError {
+    HealthError::Timer(error.kind())
 }
 
 async fn open(hold: Hold) -> HoldEvent {

@@ -3,10 +3,15 @@
 //! The heart of the room, and pure: told the time, it hands out probes and held connections to make
 //! (`poll_*`), takes what became of them (`handle_*`), and says when it wants to be asked again.
 
+mod holds;
+mod plan;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use holds::Hold;
 
 use super::check::Check;
 use super::pace::Changes;
@@ -18,9 +23,6 @@ use super::{HealthPlan, HealthView};
 use crate::config::health::Health;
 use crate::config::services;
 use crate::observe::status::{BackendStatus, ServiceStatus};
-
-/// After this machine ran out of descriptors, no held connection is opened for so long.
-const HOLD_PAUSE: Duration = Duration::from_secs(60);
 
 /// A backend's check under one configuration of it. Never used again once the question changed, so
 /// that a late answer to an old question finds nobody.
@@ -37,15 +39,7 @@ pub struct Job {
     pub id: JobId,
     pub check: CheckId,
     pub target: SocketAddr,
-    /// What to ask, from where, and how long to wait.
-    pub settings: Arc<services::Check>,
-}
-
-/// A held connection to open.
-#[derive(Debug, Clone)]
-pub struct Hold {
-    pub check: CheckId,
-    pub target: SocketAddr,
+    /// What to ask, and from where. The deadline is kept here, see [`Roster::poll_overdue`].
     pub settings: Arc<services::Check>,
 }
 
@@ -68,6 +62,15 @@ struct Entry {
     opens_at: Option<Instant>,
 }
 
+/// A probe that was handed out.
+#[derive(Debug)]
+struct Flight {
+    check: CheckId,
+    deadline: Instant,
+    /// The deadline as it was configured when it started.
+    within: Duration,
+}
+
 #[derive(Debug)]
 struct Service {
     tally: Tally,
@@ -86,7 +89,9 @@ pub struct Roster {
     /// INVARIANT: holds exactly the checks of `entries` that have no probe in flight.
     due: BTreeSet<Due>,
     /// Probes handed out and not come back, of removed checks too: at most `max_concurrent`.
-    flying: BTreeMap<JobId, CheckId>,
+    flying: BTreeMap<JobId, Flight>,
+    /// INVARIANT: holds exactly the deadlines of `flying`, so that no slot is ever lost.
+    deadlines: BTreeSet<(Instant, JobId)>,
     holds: BTreeSet<(Instant, CheckId)>,
     /// Held connections being opened: at most `max_concurrent`.
     opening: BTreeSet<CheckId>,
@@ -108,6 +113,7 @@ impl Roster {
             services: BTreeMap::new(),
             due: BTreeSet::new(),
             flying: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             holds: BTreeSet::new(),
             opening: BTreeSet::new(),
             open: BTreeSet::new(),
@@ -115,45 +121,6 @@ impl Roster {
             holds_paused_until: None,
             changes: Changes::default(),
         }
-    }
-
-    /// Takes a whole new plan. A backend whose target and question did not change keeps all that is
-    /// known of it; all others start unproven.
-    pub fn apply_plan(&mut self, plan: &HealthPlan, now: Instant) {
-        self.limits = plan.limits.clone();
-        let backends = plan.services.values().map(|service| service.backends.len()).sum();
-        let mut before = std::mem::take(&mut self.services);
-        for (name, service) in &plan.services {
-            let name: Arc<str> = name.as_str().into();
-            let settings = Arc::new(service.check.clone());
-            let (mut known, tally) = match before.remove(&name) {
-                Some(before) => (self.by_backend(&before.checks), before.tally),
-                None => (BTreeMap::new(), Tally::new(now)),
-            };
-            let mut checks = Vec::with_capacity(service.backends.len());
-            for backend in &service.backends {
-                let id = match known.remove(&backend.id) {
-                    Some(id) if self.keep(id, backend, &settings, now) => id,
-                    Some(id) => {
-                        self.remove(id);
-                        self.add(&name, backend, &settings, backends, now)
-                    }
-                    None => self.add(&name, backend, &settings, backends, now),
-                };
-                checks.push(id);
-            }
-            for id in known.into_values() {
-                self.remove(id);
-            }
-            self.services.insert(Arc::clone(&name), Service { tally, checks });
-            self.recount(&name, service, now);
-        }
-        for service in before.into_values() {
-            for id in service.checks {
-                self.remove(id);
-            }
-        }
-        self.changes = Changes { view: true, status: true };
     }
 
     /// The next probe to make now, if there is one and room for it.
@@ -171,41 +138,28 @@ impl Roster {
         entry.check.handle_start(now);
         self.next_id += 1;
         let id = JobId(self.next_id);
-        self.flying.insert(id, due.check);
         let check = &entry.check;
+        let within = check.settings.timeout;
+        self.deadlines.insert((now + within, id));
+        self.flying.insert(id, Flight { check: due.check, deadline: now + within, within });
         Some(Job { id, check: due.check, target: check.target, settings: Arc::clone(&check.settings) })
     }
 
-    /// The next held connection to open now.
-    pub fn poll_hold(&mut self, now: Instant) -> Option<Hold> {
-        while self.opening.len() < self.limits.max_concurrent {
-            let (at, id) = *self.holds.first()?;
-            if at > now {
-                return None;
-            }
-            self.holds.pop_first();
-            let entry = self.entries.get_mut(&id)?;
-            entry.opens_at = None;
-            // It waits for the next success otherwise.
-            if entry.check.verdict() == Verdict::Up && entry.check.held.opens_at().is_some() {
-                entry.check.held.handle_opening();
-                self.opening.insert(id);
-                let check = &entry.check;
-                return Some(Hold { check: id, target: check.target, settings: Arc::clone(&check.settings) });
-            }
-        }
-        None
-    }
-
-    /// The next held connection to close, whether it is open or still being opened. Nothing that the
-    /// closed one does later may come back as an event.
-    pub fn poll_release(&mut self) -> Option<CheckId> {
-        self.releases.pop_front()
+    /// The next probe whose deadline passed: it counts as unanswered from here on, and the caller drops it.
+    /// To be asked only when no outcome is waiting to be handled, or answers that came in time would be
+    /// lost to a late caller.
+    pub fn poll_overdue(&mut self, now: Instant) -> Option<JobId> {
+        let &(_, job) = self.deadlines.first().filter(|&&(deadline, _)| deadline <= now)?;
+        let within = self.flying.get(&job)?.within;
+        self.handle_outcome(job, &Outcome::Failure(Failure::NoAnswer { within }), now);
+        Some(job)
     }
 
     /// Takes what became of a probe. Ignored if the check is gone or asks another question by now.
     pub fn handle_outcome(&mut self, job: JobId, outcome: &Outcome, now: Instant) {
-        let Some(id) = self.flying.remove(&job) else { return };
+        let Some(flight) = self.flying.remove(&job) else { return };
+        self.deadlines.remove(&(flight.deadline, job));
+        let id = flight.check;
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let started = entry.check.started().unwrap_or(now);
         let tempo = entry.check.handle_outcome(outcome, now);
@@ -222,39 +176,6 @@ impl Roster {
         self.settle(id, now);
     }
 
-    /// A held connection is open.
-    pub fn handle_held_opened(&mut self, id: CheckId, now: Instant) {
-        self.opening.remove(&id);
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.check.held.handle_opened(now);
-            self.open.insert(id);
-        }
-    }
-
-    /// A held connection ended: a probe starts at once, before all others.
-    pub fn handle_held_ended(&mut self, id: CheckId, now: Instant) {
-        self.open.remove(&id);
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.check.held.handle_ended(now);
-        if entry.check.handle_held_ended() {
-            self.enqueue(id, Due { unhurried: false, at: now, check: id });
-        }
-    }
-
-    /// A held connection could not be opened. A refusal or a cut-off is news of the backend.
-    pub fn handle_hold_failed(&mut self, id: CheckId, failure: &Failure, now: Instant) {
-        self.opening.remove(&id);
-        if failure.is_proven() || failure.is_cut_off() {
-            return self.handle_held_ended(id, now);
-        }
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.check.held.handle_ended(now);
-        }
-        if *failure == Failure::Local(Failure::OUT_OF_DESCRIPTORS) {
-            self.make_room(now);
-        }
-    }
-
     /// Looks for verdicts that are too old to be believed. To be called about every quarter of `max_age`.
     pub fn handle_sweep(&mut self, now: Instant) {
         let max_age = self.limits.max_age;
@@ -268,14 +189,15 @@ impl Roster {
         }
     }
 
-    /// When `poll_probe` or `poll_hold` will have something without another event. May be in the past.
+    /// When one of the `poll_*` will have something without another event. May be in the past.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let has_room = self.flying.len() < self.limits.max_concurrent;
         let probe = self.due.first().filter(|_| has_room).map(|due| due.at);
         let can_open = self.opening.len() < self.limits.max_concurrent;
         let hold = self.holds.first().filter(|_| can_open).map(|&(at, _)| at);
-        probe.into_iter().chain(hold).min()
+        let overdue = self.deadlines.first().map(|&(at, _)| at);
+        probe.into_iter().chain(hold).chain(overdue).min()
     }
 
     /// What changed since this was last asked.
@@ -324,67 +246,6 @@ impl Roster {
         }
     }
 
-    fn by_backend(&self, checks: &[CheckId]) -> BTreeMap<String, CheckId> {
-        let id_of = |id: &CheckId| self.entries.get(id).map(|entry| (entry.check.backend.id.clone(), *id));
-        checks.iter().filter_map(id_of).collect()
-    }
-
-    /// Keeps a check under new settings, if these still ask the same question.
-    fn keep(
-        &mut self,
-        id: CheckId,
-        backend: &services::Backend,
-        settings: &Arc<services::Check>,
-        now: Instant,
-    ) -> bool {
-        let Some(entry) = self.entries.get_mut(&id) else { return false };
-        if !entry.check.asks_the_same(backend, settings) {
-            return false;
-        }
-        let release = entry.check.held.handle_wanted(settings.held_connection);
-        let rhythm_changed = entry.check.handle_settings(backend.clone(), Arc::clone(settings), now);
-        // A longer wait under the old interval is cut to at most one new interval from the last start.
-        if let (true, Some(due)) = (rhythm_changed, entry.due) {
-            let latest = entry.check.started().map_or(due.at, |started| started + settings.interval);
-            let at = due.at.min(latest.max(now));
-            self.enqueue(id, Due { at, ..due });
-        }
-        if release {
-            self.release(id);
-        }
-        true
-    }
-
-    fn add(
-        &mut self,
-        service: &Arc<str>,
-        backend: &services::Backend,
-        settings: &Arc<services::Check>,
-        backends: usize,
-        now: Instant,
-    ) -> CheckId {
-        self.next_id += 1;
-        let id = CheckId(self.next_id);
-        let check = Check::new(Arc::clone(service), backend.clone(), Arc::clone(settings), now);
-        self.entries.insert(id, Entry { check, counted: Standing::default(), due: None, opens_at: None });
-        let at = schedule::first_start(now, service, &backend.id, settings.interval, backends);
-        self.enqueue(id, Due { unhurried: true, at, check: id });
-        id
-    }
-
-    fn remove(&mut self, id: CheckId) {
-        let Some(entry) = self.entries.remove(&id) else { return };
-        if let Some(due) = entry.due {
-            self.due.remove(&due);
-        }
-        if let Some(at) = entry.opens_at {
-            self.holds.remove(&(at, id));
-        }
-        if entry.check.held.is_engaged() {
-            self.release(id);
-        }
-    }
-
     /// Puts a check into the queue of probes, in place of where it was.
     fn enqueue(&mut self, id: CheckId, due: Due) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
@@ -392,44 +253,6 @@ impl Roster {
             self.due.remove(&old);
         }
         self.due.insert(due);
-    }
-
-    /// After a success: the held connection is opened as soon as its back-off allows.
-    fn want_hold(&mut self, id: CheckId, now: Instant) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        if entry.opens_at.is_some() || entry.check.verdict() != Verdict::Up {
-            return;
-        }
-        let Some(opens_at) = entry.check.held.opens_at() else { return };
-        let at = opens_at.max(now).max(self.holds_paused_until.unwrap_or(now));
-        entry.opens_at = Some(at);
-        self.holds.insert((at, id));
-    }
-
-    /// After silence: a server that serves one connection at a time would be deaf because of ours.
-    fn suspect_hold(&mut self, id: CheckId, now: Instant) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        if entry.check.held.is_open() {
-            entry.check.held.handle_deaf(now);
-            self.release(id);
-        }
-    }
-
-    /// After running out of descriptors: held connections are a help, probes are the duty.
-    fn make_room(&mut self, now: Instant) {
-        let until = now + HOLD_PAUSE;
-        self.holds_paused_until = Some(until);
-        let Some(&id) = self.open.last() else { return };
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.check.held.handle_evicted(until);
-        }
-        self.release(id);
-    }
-
-    fn release(&mut self, id: CheckId) {
-        self.open.remove(&id);
-        self.opening.remove(&id);
-        self.releases.push_back(id);
     }
 
     /// Brings a backend's standing into its service, and says whom to blame.
@@ -462,23 +285,6 @@ impl Roster {
                 self.blame_latest(&name);
             }
             _ => {}
-        }
-    }
-
-    /// Counts a service anew after its configuration changed.
-    fn recount(&mut self, name: &Arc<str>, config: &services::Service, now: Instant) {
-        let Some(service) = self.services.get_mut(name) else { return };
-        let entries = &mut self.entries;
-        for id in &service.checks {
-            if let Some(entry) = entries.get_mut(id) {
-                entry.counted = entry.check.standing();
-            }
-        }
-        let standings = service.checks.iter().filter_map(|id| entries.get(id));
-        let standings = standings.map(|entry| (entry.check.backend.weight, entry.counted));
-        service.tally.handle_plan(&config.watermark, standings, now);
-        if service.tally.blamed().is_none_or(|id| !self.entries.contains_key(&id)) {
-            self.blame_latest(name);
         }
     }
 

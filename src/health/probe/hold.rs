@@ -6,7 +6,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::{classify, connect, within};
+use super::{classify, connect};
 use crate::health::verdict::Failure;
 
 /// A server may greet; one that goes on talking is not left to fill our time.
@@ -21,7 +21,8 @@ pub async fn open(
     source: Option<IpAddr>,
     timeout: Duration,
 ) -> Result<TcpStream, Failure> {
-    let stream = within(timeout, connect(target, source)).await?;
+    let connected = tokio::time::timeout(timeout, connect(target, source)).await;
+    let stream = connected.unwrap_or(Err(Failure::NoAnswer { within: timeout }))?;
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(10))
         .with_interval(Duration::from_secs(5))

@@ -1,5 +1,4 @@
 //! The HTTP/1.1 probe: one request on its own connection, its status, and perhaps text in its body.
-#![expect(clippy::disallowed_methods, reason = "driver: measures the round trip of a probe")]
 
 use std::error::Error;
 use std::future::poll_fn;

@@ -1,5 +1,4 @@
 //! The TCP probe: a handshake, and nothing said.
-#![expect(clippy::disallowed_methods, reason = "driver: measures the round trip of a probe")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -119,7 +119,7 @@ fn an_ended_connection_goes_before_all_that_is_overdue() {
     roster.handle_held_ended(checks[40], late);
     assert_eq!(roster.poll_probe(late).map(|job| job.check), Some(checks[40]));
     assert!(roster.poll_probe(late).is_none(), "one at a time");
-    assert_eq!(roster.next_deadline(), None, "an outcome has to come first");
+    assert_eq!(roster.next_deadline(), Some(late + millis(500)), "the end of that one has to come first");
 }
 
 #[test]
@@ -207,8 +207,9 @@ fn a_shorter_interval_takes_effect_now_and_a_starved_verdict_shows() {
     roster.handle_sweep(late);
     assert_eq!(web(&roster, late).position, Position::Full);
 
-    // The probe never comes back: (1 s + 0.5 s) × 4 + 3 s after the change it is no longer believed.
-    let lost = roster.poll_probe(late).expect("due");
+    // From here on there is only trouble of our own: (1 s + 0.5 s) × 4 + 3 s after the change the old
+    // probes are no longer believed.
+    answer(&mut roster, &FULL_TABLE, late);
     late += millis(9001);
     roster.take_changes();
     roster.handle_sweep(late);
@@ -218,8 +219,23 @@ fn a_shorter_interval_takes_effect_now_and_a_starved_verdict_shows() {
     assert!(
         health.cause.is_some_and(|cause| !cause.proven && cause.error.starts_with("not probed for 1809"))
     );
-    roster.handle_outcome(lost.id, &SUCCESS, late);
+    answer(&mut roster, &SUCCESS, late);
     assert_eq!(web(&roster, late).position, Position::Full);
+}
+
+#[test]
+fn a_probe_that_never_comes_back_is_an_answer_too() {
+    let start = Instant::now();
+    let mut roster = roster(&plan(2, 1, |_| {}), start);
+    let first = roster.poll_probe(start).expect("due");
+    assert_eq!(roster.next_deadline(), Some(start + millis(500)));
+    assert_eq!(roster.poll_overdue(start + millis(499)), None);
+    assert_eq!(roster.poll_overdue(start + millis(500)), Some(first.id));
+    let late = start + millis(500);
+    assert_eq!(roster.status(late)[0].backends[0].error.as_deref(), Some("no answer within 500ms"));
+    roster.handle_outcome(first.id, &SUCCESS, late);
+    assert_eq!(roster.status(late)[0].backends[0].probes, 1, "too late");
+    assert!(roster.poll_probe(late).is_some(), "the slot is free again");
 }
 
 #[test]
@@ -341,6 +357,15 @@ proptest! {
                 Event::Sweep => roster.handle_sweep(now),
                 Event::End(..) => {}
             }
+            while let Some(check) = roster.poll_release() {
+                prop_assert!(held.remove(&check), "closed what was not there");
+            }
+            while let Some(job) = roster.poll_overdue(now) {
+                let at = flying.iter().position(|flying| flying.id == job);
+                prop_assert!(at.is_some(), "nobody makes this probe");
+                rows.insert(flying.swap_remove(at.unwrap()).check, 0);
+            }
+            // Giving up on a probe may close a held connection.
             while let Some(check) = roster.poll_release() {
                 prop_assert!(held.remove(&check), "closed what was not there");
             }
