@@ -115,7 +115,8 @@ fn up(topology: &str) -> Result<(), String> {
         }
     }
     println!("Ctrl-C, or `netlab down`, ends it.");
-    std::fs::write(PID_FILE, std::process::id().to_string()).map_err(|error| format!("{PID_FILE}: {error}"))?;
+    std::fs::write(PID_FILE, std::process::id().to_string())
+        .map_err(|error| format!("{PID_FILE}: {error}"))?;
     // Every process of the lab dies with this one; there is nothing to do but to be there.
     loop {
         std::thread::park();
@@ -173,12 +174,17 @@ fn find(folder: &str, name: &str) -> Result<PathBuf, String> {
         return Ok(name.into());
     }
     let path = root().join(folder).join(format!("{name}.yaml"));
-    if path.is_file() { Ok(path) } else { Err(format!("there is no {name} in {folder}; `netlab list` names them")) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("there is no {name} in {folder}; `netlab list` names them"))
+    }
 }
 
 fn files(folder: &str) -> Result<Vec<PathBuf>, String> {
     let directory = root().join(folder);
-    let listing = std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let listing =
+        std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let mut files: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();

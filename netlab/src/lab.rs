@@ -13,8 +13,8 @@ use crate::edgeproxy::EdgeProxy;
 use crate::link;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
-use crate::node::router::Router;
 use crate::node::bird::Bird;
+use crate::node::router::Router;
 use crate::scenario::{Host, Scenario};
 use crate::service::Service;
 
@@ -89,8 +89,7 @@ impl Lab {
             if let Some(spec) = &host.edgeproxy {
                 let directory = work.join(name);
                 let node = lab.node_mut(name)?;
-                let mut edgeproxy =
-                    EdgeProxy::new(&node.namespace, &directory, &spec.config, &spec.secrets)?;
+                let mut edgeproxy = EdgeProxy::new(&node.namespace, &directory, &spec.config, &spec.secrets)?;
                 if spec.start {
                     edgeproxy.start().map_err(|error| place(name, &error))?;
                 }

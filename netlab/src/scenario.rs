@@ -111,11 +111,20 @@ pub enum Step {
     Do(Action),
     Expect(Box<Expect>),
     /// Runs its steps several times.
-    Repeat { times: u32, steps: Vec<Step> },
+    Repeat {
+        times: u32,
+        steps: Vec<Step>,
+    },
     Measure(Box<Measure>),
     Ratio(Ratio),
     /// One figure over all that a traffic client sent since its start.
-    Share { figure: String, traffic: String, #[serde(default)] goal: Option<String>, least: f64 },
+    Share {
+        figure: String,
+        traffic: String,
+        #[serde(default)]
+        goal: Option<String>,
+        least: f64,
+    },
 }
 
 /// The ratio of two figures' medians.
@@ -143,14 +152,24 @@ pub enum Action {
     /// Starts again what ended.
     Start(String),
     /// SIGTERM to edgeproxy; waits for its exit code.
-    Terminate { at: String, #[serde(default)] code: i32 },
+    Terminate {
+        at: String,
+        #[serde(default)]
+        code: i32,
+    },
     /// How a service behaves from here on.
     Set(SetService),
     /// Interface `HOST/INTERFACE` down or up.
-    Link { interface: String, up: bool },
+    Link {
+        interface: String,
+        up: bool,
+    },
     Config(NewConfig),
     /// Gives edgeproxy every file of a directory; each must be refused whole, naming a line.
-    RefuseAll { at: String, directory: String },
+    RefuseAll {
+        at: String,
+        directory: String,
+    },
     /// This many processes that only burn processor time, until changed.
     Busy(u32),
     #[serde(deserialize_with = "duration")]
@@ -158,7 +177,10 @@ pub enum Action {
     /// Remembers the moment under a name.
     Mark(String),
     /// Runs a shell command in a host; it must succeed.
-    Run { at: String, command: String },
+    Run {
+        at: String,
+        command: String,
+    },
     Traffic(Traffic),
 }
 
@@ -293,14 +315,31 @@ pub struct Order {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Happening {
-    Bound { at: String, address: IpAddr },
-    Unbound { at: String, address: IpAddr },
+    Bound {
+        at: String,
+        address: IpAddr,
+    },
+    Unbound {
+        at: String,
+        address: IpAddr,
+    },
     /// A SYN-ACK from this port.
-    Probed { capture: String, port: u16 },
-    Announced { capture: String, prefix: IpNetwork },
-    Withdrawn { capture: String, prefix: IpNetwork },
+    Probed {
+        capture: String,
+        port: u16,
+    },
+    Announced {
+        capture: String,
+        prefix: IpNetwork,
+    },
+    Withdrawn {
+        capture: String,
+        prefix: IpNetwork,
+    },
     /// A NOTIFICATION.
-    Closed { capture: String },
+    Closed {
+        capture: String,
+    },
 }
 
 /// Rounds of an action and what follows from it.

@@ -53,7 +53,8 @@ impl Runner<'_> {
             }
             Action::Run { at, command } => {
                 let node = self.lab.node(at).map_err(words)?;
-                let output = node.namespace.short_command("sh").args(["-c", command]).output().map_err(words)?;
+                let output =
+                    node.namespace.short_command("sh").args(["-c", command]).output().map_err(words)?;
                 if output.status.success() {
                     return Ok(Moment::now());
                 }
@@ -164,7 +165,10 @@ impl Runner<'_> {
         let mut text = node.yaml.clone();
         for change in &new.replace {
             if text.matches(&change.from).count() != 1 {
-                return Err(format!("{:?} is not exactly once in the configuration of {}", change.from, new.at));
+                return Err(format!(
+                    "{:?} is not exactly once in the configuration of {}",
+                    change.from, new.at
+                ));
             }
             text = text.replace(&change.from, &change.to);
         }
@@ -179,7 +183,9 @@ impl Runner<'_> {
                 self.tell(&told);
             }
             "none" => {}
-            other => return Err(format!("a configuration is told by signal, command or none, not by {other}")),
+            other => {
+                return Err(format!("a configuration is told by signal, command or none, not by {other}"));
+            }
         }
         Ok(at)
     }

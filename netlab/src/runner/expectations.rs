@@ -99,7 +99,11 @@ impl Runner<'_> {
         if fits {
             return Ok(());
         }
-        Err(format!("{} ended with {:?} and said:\n{text}; wanted: {wanted:?}", wanted.run, output.status.code()))
+        Err(format!(
+            "{} ended with {:?} and said:\n{text}; wanted: {wanted:?}",
+            wanted.run,
+            output.status.code()
+        ))
     }
 
     fn updates(&mut self, wanted: &ExpectUpdates) -> Result<(), String> {
@@ -114,7 +118,10 @@ impl Runner<'_> {
             let named = seen.events.iter().filter(|e| e.at >= since && e.update().is_some());
             named.map(ToString::to_string).collect::<Vec<_>>().join("\n")
         });
-        Err(format!("{count} UPDATEs named {} since {}, not {}:\n{events}", wanted.prefix, wanted.since, wanted.count))
+        Err(format!(
+            "{count} UPDATEs named {} since {}, not {}:\n{events}",
+            wanted.prefix, wanted.since, wanted.count
+        ))
     }
 
     fn order(&mut self, order: &Order) -> Result<(), String> {

@@ -103,7 +103,9 @@ impl Runner<'_> {
             self.record(&format!("{figure}_by_{pop}"), answers, None)?;
         }
         if percent < least {
-            return Err(format!("only {percent:.3} % of {traffic} were answered, at least {least} % must be"));
+            return Err(format!(
+                "only {percent:.3} % of {traffic} were answered, at least {least} % must be"
+            ));
         }
         Ok(())
     }
