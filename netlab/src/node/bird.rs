@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::router::{
-    self, DEADLINE, Peering, Router, RouterConfig, Session, Site, TableRoute, invalid, misunderstood, sorted,
+    self, DEADLINE, Peering, Resolved, Router, RouterConfig, Session, Site, TableRoute, invalid,
+    misunderstood, sorted,
 };
 use crate::namespace::Namespace;
 use crate::process::Process;
@@ -107,8 +108,7 @@ impl Router for Bird {
                 Err(error) => return Err(error),
             }
         }
-        router::mark_fib(&self.site.namespace, &mut routes)?;
-        Ok(routes)
+        router::mark_fib(&self.site.namespace, routes)
     }
 
     fn sessions(&self) -> io::Result<Vec<Session>> {
@@ -225,10 +225,10 @@ fn is_link_local(address: &IpAddr) -> bool {
 }
 
 /// Reads `show route all`: only BGP's and static routes, the rest is what the kernel told BIRD.
-fn parse_routes(text: &str) -> io::Result<Vec<TableRoute>> {
+fn parse_routes(text: &str) -> io::Result<Vec<Resolved>> {
     let mut routes = Vec::new();
     let mut prefix = String::new();
-    let mut route: Option<(TableRoute, bool)> = None;
+    let mut route: Option<(Resolved, bool)> = None;
     for line in text.lines() {
         if line.starts_with("Table ") {
             continue;
@@ -248,21 +248,23 @@ fn parse_routes(text: &str) -> io::Result<Vec<TableRoute>> {
         let (source, flags) = after.split_once(']').ok_or_else(|| misunderstood(format!("bird: {line}")))?;
         routes.extend(route.take().and_then(|(route, wanted)| wanted.then_some(route)));
         let from = source.split_whitespace().next().unwrap_or_default();
-        route = Some((
-            TableRoute {
-                prefix: prefix.clone(),
-                from: (!from.starts_with("static_")).then(|| neighbor_name(from)),
-                best: flags.trim_start().starts_with('*'),
-                ..TableRoute::default()
-            },
-            false,
-        ));
+        let new = TableRoute {
+            prefix: prefix.clone(),
+            from: (!from.starts_with("static_")).then(|| neighbor_name(from)),
+            best: flags.trim_start().starts_with('*'),
+            ..TableRoute::default()
+        };
+        route = Some((Resolved { route: new, gateways: Vec::new() }, false));
     }
     routes.extend(route.take().and_then(|(route, wanted)| wanted.then_some(route)));
     Ok(routes)
 }
 
-fn parse_attribute(route: &mut TableRoute, line: &str) -> io::Result<()> {
+fn parse_attribute(Resolved { route, gateways }: &mut Resolved, line: &str) -> io::Result<()> {
+    if let Some(via) = line.trim().strip_prefix("via ") {
+        gateways.extend(via.split_whitespace().next().map(str::to_owned));
+        return Ok(());
+    }
     let Some((name, value)) = line.trim().split_once(':') else { return Ok(()) };
     let value = value.trim();
     let number = || value.parse::<u32>().map_err(|_| misunderstood(format!("bird: {line}")));
@@ -367,7 +369,9 @@ Table master6:
 
     #[test]
     fn routes_are_read_with_their_attributes_and_further_paths() {
-        let routes = parse_routes(ROUTES).unwrap();
+        let (routes, gateways): (Vec<_>, Vec<_>) =
+            parse_routes(ROUTES).unwrap().into_iter().map(|it| (it.route, it.gateways)).unzip();
+        assert_eq!(gateways[2], ["10.9.0.3"]);
         let prefixes: Vec<_> =
             routes.iter().map(|it| (it.prefix.as_str(), it.best, it.from.as_deref())).collect();
         assert_eq!(

@@ -97,6 +97,13 @@ impl Peering {
 }
 
 impl RouterConfig {
+    /// The configured name of a neighbor, or its address if nobody configured it.
+    #[must_use]
+    pub fn neighbor_name(&self, address: &str) -> String {
+        let configured = self.neighbors.iter().find(|it| it.address.to_string() == address);
+        configured.map_or_else(|| address.to_owned(), |it| it.name.clone())
+    }
+
     /// The originated prefixes, parsed.
     ///
     /// # Errors
@@ -166,6 +173,8 @@ pub struct TableRoute {
     pub next_hop: String,
     pub as_path: Vec<u32>,
     pub med: Option<u32>,
+    /// FRR and `GoBGP` show none for an external route unless something set it; FRR sets 0 by itself for GRACEFUL_SHUTDOWN
+    /// (RFC 8326).
     pub local_pref: Option<u32>,
     /// As `65535:0`, sorted by number.
     pub communities: Vec<String>,
@@ -262,6 +271,8 @@ pub trait Router: Send {
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Bird,
+    Frr,
+    Gobgp,
 }
 
 /// Makes a router of a kind, not yet started.
@@ -276,6 +287,8 @@ pub fn make(
 ) -> io::Result<Box<dyn Router>> {
     Ok(match kind {
         Kind::Bird => Box::new(super::bird::Bird::new(namespace, dir, config)?),
+        Kind::Frr => Box::new(super::frr::Frr::new(namespace, dir, config)?),
+        Kind::Gobgp => Box::new(super::gobgp::Gobgp::new(namespace, dir, config)?),
     })
 }
 
@@ -365,23 +378,33 @@ fn read_all(pipe: Option<impl Read>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Marks the routes that the kernel of this host forwards by: same prefix, same gateway.
+/// A route as it was read, with the gateways that the router resolved it to: with IPv6 that is the link-local address,
+/// and not the next hop that the table shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resolved {
+    pub route: TableRoute,
+    pub gateways: Vec<String>,
+}
+
+/// Marks the routes that the kernel of this host forwards by: same prefix, one of the gateways.
 ///
 /// # Errors
 /// When the kernel's table cannot be read.
-pub fn mark_fib(namespace: &Namespace, routes: &mut [TableRoute]) -> io::Result<()> {
+pub fn mark_fib(namespace: &Namespace, routes: Vec<Resolved>) -> io::Result<Vec<TableRoute>> {
+    let mut table = BTreeSet::new();
     for (flag, v6) in [("-4", false), ("-6", true)] {
-        if !routes.iter().any(|route| route.prefix.contains(':') == v6) {
-            continue;
-        }
-        let mut command = namespace.short_command("ip");
-        command.args(["-j", flag, "route", "show", "table", "main"]);
-        let table = kernel_gateways(&ask(command)?, v6)?;
-        for route in routes.iter_mut().filter(|route| route.prefix.contains(':') == v6) {
-            route.in_fib = table.contains(&(canonical(&route.prefix), route.next_hop.clone()));
+        if routes.iter().any(|it| it.route.prefix.contains(':') == v6 && !it.gateways.is_empty()) {
+            let mut command = namespace.short_command("ip");
+            command.args(["-j", flag, "route", "show", "table", "main"]);
+            table.append(&mut kernel_gateways(&ask(command)?, v6)?);
         }
     }
-    Ok(())
+    let marked = routes.into_iter().map(|Resolved { mut route, gateways }| {
+        let prefix = canonical(&route.prefix);
+        route.in_fib = gateways.into_iter().any(|gateway| table.contains(&(prefix.clone(), gateway)));
+        route
+    });
+    Ok(marked.collect())
 }
 
 /// (prefix, gateway) of every route in the output of `ip -j route`.
@@ -426,4 +449,48 @@ pub(crate) fn invalid(words: String) -> io::Error {
 
 pub(crate) fn misunderstood(words: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_gateways_are_read_one_by_one_and_together() {
+        let text = r#"[{"dst":"default","gateway":"10.9.0.1","dev":"a","flags":[]},
+            {"dst":"10.9.0.0/24","dev":"a","protocol":"kernel"},
+            {"dst":"198.51.100.1","nexthops":[{"gateway":"10.9.0.2","dev":"a"},{"via":{"family":"inet6","host":"fe80::1"}}]}]"#;
+        let table = kernel_gateways(text, false).unwrap();
+        let expected =
+            [("0.0.0.0/0", "10.9.0.1"), ("198.51.100.1/32", "10.9.0.2"), ("198.51.100.1/32", "fe80::1")];
+        assert_eq!(table, expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+    }
+
+    #[test]
+    fn what_routers_would_understand_differently_is_refused() {
+        let config = |neighbor: &str, originate: &str| {
+            let text = format!(
+                r#"{{"asn":1,"router_id":"1.1.1.1","originate":["{originate}"],
+                    "neighbors":[{{"name":"a","address":"10.0.0.1","asn":2{neighbor}}}]}}"#
+            );
+            serde_json::from_str::<RouterConfig>(&text).unwrap().check()
+        };
+        assert!(config("", "10.0.0.0/8").is_ok());
+        assert!(config("", "10.0.0.1/8").is_err());
+        assert!(config(r#","families":["vpn"]"#, "10.0.0.0/8").is_err());
+        assert!(config(r#","password":"a b""#, "10.0.0.0/8").is_err());
+        assert!(config(r#","ttl_security":true,"ttl":254"#, "10.0.0.0/8").is_err());
+    }
+
+    #[test]
+    fn a_question_has_a_deadline() {
+        let mut slow = Command::new("sleep");
+        slow.arg("30");
+        let began = Instant::now();
+        assert_eq!(ask(slow).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() < DEADLINE * 3);
+        let mut failing = Command::new("sh");
+        failing.args(["-c", "echo why >&2; exit 1"]);
+        assert!(ask(failing).unwrap_err().to_string().ends_with("why"));
+    }
 }
