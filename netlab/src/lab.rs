@@ -13,7 +13,7 @@ use crate::edgeproxy::EdgeProxy;
 use crate::link;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
-use crate::node::bird::Bird;
+use crate::node::{bird::Bird, frr::Frr, gobgp::Gobgp};
 use crate::node::router::Router;
 use crate::scenario::{Host, Scenario};
 use crate::service::Service;
@@ -135,7 +135,8 @@ impl Lab {
         let namespace = &node.namespace;
         let mut router: Box<dyn Router> = match (&host.bird, &host.frr, &host.gobgp) {
             (Some(config), None, None) => Box::new(Bird::new(namespace, &directory, config.clone())?),
-            (None, Some(_), None) | (None, None, Some(_)) => return Err(io::Error::other("not yet")),
+            (None, Some(config), None) => Box::new(Frr::new(namespace, &directory, config.clone())?),
+            (None, None, Some(config)) => Box::new(Gobgp::new(namespace, &directory, config.clone())?),
             (None, None, None) => return Ok(()),
             _ => return Err(io::Error::other("one host runs one router: choose bird, frr or gobgp")),
         };
