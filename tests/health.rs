@@ -43,7 +43,9 @@ async fn the_end_of_the_held_connection_is_a_verdict_at_once() {
 #[tokio::test]
 async fn a_listener_that_outlives_its_connections_is_noticed_too() {
     let backend = Server::start(LOCALHOST, keep());
-    let mut prober = Running::start(plan(rare(), &[backend.address]));
+    // No timer helps here: only the connection opened after that probe, which ends with the listener.
+    let check = Check { rise: 1, fast_interval: Duration::from_secs(30), ..rare() };
+    let mut prober = Running::start(plan(check, &[backend.address]));
     prober.until_backend(|backend| backend.held_connection == "open").await;
     let killed_at = backend.kill(Order::ConnectionsFirst);
     let health = prober.until(|health| health.position == Position::Low).await;
