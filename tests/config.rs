@@ -53,8 +53,7 @@ fn disagreement(file: &Path) -> Option<String> {
         let found = left.iter().position(|problem| {
             problem.path == expected.path
                 && format!("{}:{}", problem.line, problem.column) == expected.place
-                && format!("{}\n{}", problem.message, problem.hint.clone().unwrap_or_default())
-                    .contains(&expected.words)
+                && format!("{}\n{}", problem.message, problem.hint).contains(&expected.words)
         });
         match found {
             Some(index) => drop(left.remove(index)),

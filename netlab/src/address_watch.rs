@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::Socket;
 
@@ -68,7 +68,7 @@ impl AddressWatch {
 
     /// Waits for the first change at `after` or later of this address in this direction.
     pub fn wait(&self, address: IpAddr, bound: bool, after: Moment, timeout: Duration) -> Option<Change> {
-        let until = Instant::now() + timeout;
+        let until = Moment::now() + timeout;
         let mut changes = self.shared.lock();
         loop {
             let wanted =
@@ -76,7 +76,7 @@ impl AddressWatch {
             if let Some(found) = changes.iter().find(wanted) {
                 return Some(*found);
             }
-            let left = until.checked_duration_since(Instant::now())?;
+            let left = until.after(Moment::now())?;
             changes = self.shared.grown.wait_timeout(changes, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::Socket;
 
@@ -146,13 +146,13 @@ impl Capture {
 
     /// Waits until `find` finds something in what was seen, or the time is over.
     pub fn wait<T>(&self, timeout: Duration, mut find: impl FnMut(&Seen) -> Option<T>) -> Option<T> {
-        let until = Instant::now() + timeout;
+        let until = Moment::now() + timeout;
         let mut seen = self.shared.lock();
         loop {
             if let Some(found) = find(&seen) {
                 return Some(found);
             }
-            let left = until.checked_duration_since(Instant::now())?;
+            let left = until.after(Moment::now())?;
             seen = self.shared.grown.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -193,7 +193,7 @@ impl Collector {
         self.wait_event("a NOTIFICATION", after, timeout, |event| matches!(event.kind, Kind::Notification(_)))
     }
 
-    /// Waits for the peer to end the connection, by FIN or RST.
+    /// Waits for the end of the connection that the collector did not ask for: FIN, RST, or the hold timer.
     pub fn wait_closed(&self, after: Moment, timeout: Duration) -> Result<Event, Error> {
         self.wait_event("the end of the connection", after, timeout, |event| {
             matches!(event.kind, Kind::Closed { .. })
@@ -269,13 +269,13 @@ impl Collector {
         timeout: Duration,
         mut find: impl FnMut(&Seen) -> Option<T>,
     ) -> Result<T, Error> {
-        let until = Instant::now() + timeout;
+        let until = Moment::now() + timeout;
         let mut seen = self.shared.lock();
         loop {
             if let Some(found) = find(&seen) {
                 return Ok(found);
             }
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
+            let Some(left) = until.after(Moment::now()) else {
                 let last = seen.events.last().map_or_else(|| "nothing".to_owned(), Event::to_string);
                 return Err(Error::Timeout { what: what.to_owned(), waited_ms: timeout.as_millis(), last });
             };

@@ -1,14 +1,22 @@
 //! Networks of real routers in namespaces, watched from outside: topologies, scenarios, benches, and the observer's tools.
-#![expect(clippy::disallowed_methods, reason = "driver: a lab is all clocks, threads, files and processes")]
 
 pub mod address_watch;
 pub mod bgp_stream;
+pub mod binary;
 pub mod capture;
+pub mod cli;
 pub mod collector;
+pub mod edgeproxy;
 pub mod figures;
+pub mod lab;
 pub mod link;
+pub mod load;
 pub mod moment;
 pub mod namespace;
+pub mod node;
 pub mod process;
+pub mod runner;
+pub mod scenario;
+pub mod service;
 pub mod sys;
 pub mod traffic;

@@ -22,7 +22,19 @@ pub struct End<'a> {
 pub fn connect(a: &End<'_>, b: &End<'_>) -> io::Result<()> {
     // The far end is named by descriptor: namespaces of the lab have no names in the system.
     let far = format!("/proc/{}/fd/{}", std::process::id(), b.host.descriptor().as_raw_fd());
-    a.host.ip(&["link", "add", a.interface, "type", "veth", "peer", "name", b.interface, "netns", &far])?;
+    a.host.ip(&[
+        "link",
+        "add",
+        "name",
+        a.interface,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        b.interface,
+        "netns",
+        &far,
+    ])?;
     for end in [a, b] {
         for address in end.addresses {
             let mut arguments = vec!["addr", "add", address, "dev", end.interface];

@@ -29,6 +29,11 @@ impl Moment {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// How long after `earlier`, for waiting; `None` if it was not after.
+    pub fn after(self, earlier: Moment) -> Option<Duration> {
+        self.0.checked_sub(earlier.0).filter(|left| *left > 0).map(Duration::from_nanos)
+    }
+
     /// Milliseconds after `earlier`, negative if before it: the form figures are made of.
     pub fn ms_after(self, earlier: Moment) -> f64 {
         (i128::from(self.0) - i128::from(earlier.0)) as f64 / 1e6
@@ -70,6 +75,7 @@ mod tests {
         assert_eq!(later.ms_after(a), 1.5);
         assert_eq!(a.ms_after(later), -1.5);
         assert_eq!(a.since(later), Duration::ZERO);
+        assert_eq!((a.after(a), later.after(a)), (None, Some(Duration::from_micros(1500))));
         assert_eq!(later - Duration::from_micros(1500), a);
     }
 }

@@ -48,6 +48,10 @@ impl Bird {
         Bird { child, directory }
     }
 
+    fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.child.id() as i32)
+    }
+
     fn tell(&self, command: &str) {
         let socket = self.directory.join("ctl").to_string_lossy().into_owned();
         let done = Command::new("birdc").args(["-s", &socket, command]).output().unwrap();
@@ -163,24 +167,36 @@ fn the_collector_and_the_capture_agree_about_bird() {
 fn a_collector_can_misbehave() {
     let Some(pair) = Pair::enter("a_collector_can_misbehave") else { return };
     let bird = pair.far(|| Bird::start("misbehave", BIRD));
-    let dial = || {
+    let dial_with = |change: &dyn Fn(&mut collector::Options)| {
         let to = "10.9.0.2:179".parse().unwrap();
-        let options = collector::Options::dial(
+        let mut options = collector::Options::dial(
             4_200_000_001,
             Ipv4Addr::new(10, 9, 0, 1),
             Some(address("10.9.0.1")),
             to,
         );
+        change(&mut options);
         let neighbor = Collector::start(options).unwrap();
         neighbor.wait_established(LONG).unwrap();
         neighbor
     };
+    let dial = || dial_with(&|_| {});
     // RFC 4271 §6.1: Connection Not Synchronized.
     let neighbor = dial();
     let after = Moment::now();
     neighbor.send_raw(&craft::header([0; 16], 19, craft::KEEPALIVE, &[])).unwrap();
     let end = neighbor.wait_notification(after, LONG).unwrap();
     assert!(matches!(&end.kind, Kind::Notification(n) if (n.code, n.subcode) == (1, 1)), "{end}");
+    drop(neighbor);
+
+    // A router that stands still is given up when the hold timer says so.
+    let neighbor = dial_with(&|options| options.hold_s = 3);
+    let after = Moment::now();
+    nix::sys::signal::kill(bird.pid(), nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let end = neighbor.wait_closed(after, LONG).unwrap();
+    nix::sys::signal::kill(bird.pid(), nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert!((1500.0..8000.0).contains(&end.at.ms_after(after)), "{}", end.at.ms_after(after));
+    assert!(neighbor.routes().is_empty());
     drop(neighbor);
 
     // Many prefixes, then a reset: the session is gone at the other side at once, and comes back.

@@ -68,7 +68,7 @@ fn not_utf8(octets: &[u8], valid: usize) -> Problems {
         line,
         column,
         message: format!("not UTF-8: octet 0x{:02x}", octets[valid]),
-        hint: Some("save the file as UTF-8".to_owned()),
+        hint: "save the file as UTF-8".to_owned(),
     });
     problems
 }

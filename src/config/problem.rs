@@ -20,8 +20,7 @@ pub struct Problem {
     /// What is wrong.
     pub message: String,
     /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: String,
 }
 
 /// All problems of one file, by line and column.
@@ -104,10 +103,7 @@ impl fmt::Display for Problem {
             write!(f, "{}: ", self.path)?;
         }
         f.write_str(&self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, "\n    hint: {hint}"),
-            None => Ok(()),
-        }
+        write!(f, "\n    hint: {}", self.hint)
     }
 }
 
@@ -118,7 +114,7 @@ mod tests {
     use super::*;
 
     fn problem(line: usize, message: &str) -> Problem {
-        Problem { path: "a.b".into(), line, column: 3, message: message.into(), hint: None }
+        Problem { path: "a.b".into(), line, column: 3, message: message.into(), hint: "mend it".into() }
     }
 
     #[test]
@@ -145,7 +141,7 @@ mod tests {
     #[test]
     fn a_problem_names_file_place_path_and_hint() {
         let mut problems = Problems::new();
-        problems.add(Problem { hint: Some("do that".into()), ..problem(4, "wrong") });
+        problems.add(Problem { hint: "do that".into(), ..problem(4, "wrong") });
         let shown = problems.in_file(Path::new("pop.yaml")).to_string();
         assert_eq!(shown, "pop.yaml:4:3: a.b: wrong\n    hint: do that");
     }

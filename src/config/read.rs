@@ -34,7 +34,7 @@ impl Sheet {
 
     /// Writes a problem down; an empty hint is none.
     pub(super) fn add(&self, path: &str, at: Place, message: impl Into<String>, hint: impl Into<String>) {
-        let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
+        let hint = hint.into();
         let path = path.to_owned();
         self.0.borrow_mut().add(Problem {
             path,
@@ -114,7 +114,7 @@ impl<'a> Spot<'a> {
             return None;
         };
         if nodes.len() > most {
-            self.refuse(format!("{} entries, but at most {most} are taken", nodes.len()), "");
+            self.refuse(format!("{} entries, but at most {most} are taken", nodes.len()), "remove entries");
             return None;
         }
         let spot = |(index, node)| Spot {
@@ -153,7 +153,7 @@ impl<'a> Spot<'a> {
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
         };
-        self.refuse(format!("expected {expected}, found {found}"), "");
+        self.refuse(format!("expected {expected}, found {found}"), format!("write {expected} here"));
     }
 }
 
@@ -185,7 +185,11 @@ impl<'a> Fields<'a> {
             // A wrongly spelt key is one problem, not two.
             let misspelt = |entry: &Entry| nearest::nearest(&entry.key, &[key]).is_some();
             if !self.entries.iter().take(MOST_COMPARED).any(misspelt) {
-                self.spot.refuse_absent(key, "is missing", "");
+                self.spot.refuse_absent(
+                    key,
+                    "is missing",
+                    format!("add `{key}: …`; config/edgeproxy.yaml explains every key"),
+                );
             }
         }
         found
@@ -207,7 +211,10 @@ impl<'a> Fields<'a> {
                 continue;
             }
             if index >= MOST_COMPARED {
-                self.spot.refuse(format!("{} keys; most of them are unknown", self.entries.len()), "");
+                self.spot.refuse(
+                    format!("{} keys; most of them are unknown", self.entries.len()),
+                    "remove them; config/edgeproxy.yaml shows the known ones",
+                );
                 break;
             }
             let (message, hint) = if later.contains(&key) {
@@ -243,7 +250,10 @@ impl Unique {
     /// Takes a value for a spot; refuses it there if it was taken before.
     pub(super) fn claim(&mut self, spot: &Spot<'_>, value: &str) -> bool {
         if let Some(first) = self.0.get(value) {
-            spot.refuse(format!("{} is used already on line {}", shown(value), first.line), "");
+            spot.refuse(
+                format!("{} is used already on line {}", shown(value), first.line),
+                "each needs one of its own",
+            );
             return false;
         }
         self.0.insert(value.to_owned(), spot.at());

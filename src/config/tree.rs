@@ -71,7 +71,7 @@ impl Node {
 pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
     let mut builder = Builder { text, parser: Parser::new_from_str(text), problems };
     if text.len() > MOST_BYTES {
-        builder.refuse("", Place::START, "the file is larger than 1 MiB", "");
+        builder.refuse("", Place::START, "the file is larger than 1 MiB", "remove what is not configuration");
         return None;
     }
     builder.document()
@@ -113,7 +113,12 @@ impl<'t> Builder<'t, '_> {
     /// One value with everything in it. None if reading cannot go on.
     fn node(&mut self, event: Event<'t>, at: Place, path: &str, depth: usize) -> Option<Node> {
         if depth > MOST_DEPTH {
-            self.refuse(path, at, format!("nested deeper than {MOST_DEPTH} levels"), "");
+            self.refuse(
+                path,
+                at,
+                format!("nested deeper than {MOST_DEPTH} levels"),
+                "close the brackets, or correct the indentation",
+            );
             return None;
         }
         let value = match event {
@@ -145,7 +150,7 @@ impl<'t> Builder<'t, '_> {
             | Event::DocumentEnd
             | Event::SequenceEnd
             | Event::MappingEnd => {
-                self.refuse(path, at, "a value is missing here", "");
+                self.refuse(path, at, "a value is missing here", "write a value, or remove the key");
                 return None;
             }
         };
@@ -178,7 +183,7 @@ impl<'t> Builder<'t, '_> {
                 Value::Scalar { text, .. } if !nothing => text,
                 Value::Refused => String::new(),
                 _ => {
-                    self.refuse(path, key_at, "a key must be a word", "");
+                    self.refuse(path, key_at, "a key must be a word", "write a plain key before the colon");
                     String::new()
                 }
             };
@@ -236,7 +241,7 @@ impl<'t> Builder<'t, '_> {
             line: at.line,
             column: at.column,
             message: message.into(),
-            hint: (!hint.is_empty()).then(|| hint.to_owned()),
+            hint: hint.to_owned(),
         });
     }
 }

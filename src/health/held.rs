@@ -101,6 +101,15 @@ impl Held {
         self.state = State::Closed;
     }
 
+    /// The backend is proven down: its connections ended because it died, not because it dislikes
+    /// idle ones. Once it is up again it is held again at once.
+    pub(super) fn handle_backend_died(&mut self, now: Instant) {
+        if self.state == State::Closed && self.deaf == 0 {
+            self.short_lives = 0;
+            self.not_before = now;
+        }
+    }
+
     /// A probe went unanswered while it was open: give it up. The caller closes it.
     pub(super) fn handle_deaf(&mut self, now: Instant) {
         if self.lived(now) >= LIVED_HARMLESS {
@@ -191,5 +200,19 @@ mod tests {
         assert!(held.handle_wanted(false), "the open connection must be closed");
         held.handle_ended(now);
         assert_eq!(held.opens_at(), None);
+    }
+
+    #[test]
+    fn a_backend_that_died_is_held_again_as_soon_as_it_is_back() {
+        let start = Instant::now();
+        let mut held = Held::new(true, start);
+        for round in 0..10 {
+            let now = start + Duration::from_secs(round);
+            assert!(held.opens_at().is_some_and(|at| at <= now), "round {round} waits");
+            held.handle_opening();
+            held.handle_opened(now);
+            held.handle_ended(now + Duration::from_millis(500));
+            held.handle_backend_died(now + Duration::from_millis(501));
+        }
     }
 }

@@ -162,7 +162,11 @@ impl Roster {
         let id = flight.check;
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let started = entry.check.started().unwrap_or(now);
+        let was_up = entry.check.verdict() == Verdict::Up;
         let tempo = entry.check.handle_outcome(outcome, now);
+        if was_up && entry.check.verdict() == Verdict::Down {
+            entry.check.held.handle_backend_died(now);
+        }
         let at = schedule::next_start(started, now, &entry.check.settings, tempo, &mut self.dice);
         self.enqueue(id, Due { unhurried: tempo != Tempo::AtOnce, at, check: id });
         match outcome {

@@ -26,7 +26,7 @@ fn load_in(directory: &Path) -> Result<Config, String> {
         LoadError::Invalid(problems) => {
             let [problem] = problems.list() else { panic!("{problems}") };
             assert_eq!(problem.path, "bgp.neighbors[0].password_file");
-            assert!(problem.hint.is_some(), "{problem}");
+            assert!(!problem.hint.is_empty(), "{problem}");
             problem.to_string()
         }
         other => panic!("{other}"),

@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use super::{MAX_EVENTS, Route, Shared, WRITE_TIMEOUT, craft, lock, set_ttl};
 use crate::bgp_stream::framing::{Frame, Framer};
-use crate::bgp_stream::message::{self, Open};
+use crate::bgp_stream::message::{self, AFI_IPV4, AFI_IPV6, Open, SAFI_UNICAST};
 use crate::bgp_stream::{Event, Kind};
 use crate::moment::Moment;
 
@@ -39,6 +39,7 @@ pub(super) fn run(shared: &Arc<Shared>, connection: TcpStream) {
         connection,
         framer: Framer::at_start(),
         keepalive: None,
+        heard: Moment::now(),
         offers_as4: true,
         opened: false,
     };
@@ -65,6 +66,8 @@ struct Session<'a> {
     framer: Framer,
     /// How often to send one; also the read timeout.
     keepalive: Option<Duration>,
+    /// When the last bytes came, for the hold timer: three times `keepalive`.
+    heard: Moment,
     offers_as4: bool,
     opened: bool,
 }
@@ -86,8 +89,15 @@ impl Session<'_> {
                 last_sent = Moment::now();
             }
             if self.shared.paused.load(Ordering::Acquire) {
+                // Who does not listen cannot complain of silence.
+                self.heard = Moment::now();
                 thread::sleep(PAUSE_POLL);
                 continue;
+            }
+            // RFC 4271 §6.5: hold timer expired.
+            if self.keepalive.is_some_and(|interval| Moment::now().since(self.heard) > interval * 3) {
+                let _ = (&*self.connection).write_all(&craft::notification(4, 0, &[]));
+                return false;
             }
             let wait = match self.keepalive {
                 Some(interval) => {
@@ -103,6 +113,7 @@ impl Session<'_> {
                 Ok(count) => {
                     // Taken right after the read: this is the time "read by the neighbor".
                     let at = Moment::now();
+                    self.heard = at;
                     self.framer.push(&buffer[..count]);
                     self.take_messages(at);
                 }
@@ -154,14 +165,21 @@ impl Session<'_> {
         self.shared.changed.notify_all();
     }
 
-    /// RFC 4271 §6.2 would have much to check; this neighbor accepts everybody and offers what the peer offered.
+    /// RFC 4271 §6.2 would have much to check; this neighbor accepts everybody and offers
+    /// the unicast families that the peer offered.
     fn answer_open(&mut self, open: &Open) {
         if self.shared.options.mute || self.opened {
             return;
         }
         let options = &self.shared.options;
         let hold_s = options.hold_s.min(open.hold_s);
-        let mut answer = craft::open(options.asn, options.hold_s, options.router_id, &open.families);
+        let families: Vec<_> = open
+            .families
+            .iter()
+            .copied()
+            .filter(|family| [(AFI_IPV4, SAFI_UNICAST), (AFI_IPV6, SAFI_UNICAST)].contains(family))
+            .collect();
+        let mut answer = craft::open(options.asn, options.hold_s, options.router_id, &families);
         answer.extend(craft::keepalive());
         if (&*self.connection).write_all(&answer).is_ok() {
             self.opened = true;

@@ -16,6 +16,10 @@ use crate::sys::packet;
 pub const MAX_SOURCES: usize = 64;
 /// How far behind the sending may fall, when the machine is busy, and still be caught up with.
 const MAX_LAG: Duration = Duration::from_millis(250);
+/// A slow client still looks for answers and for its end.
+const MAX_SLEEP: Duration = Duration::from_millis(20);
+/// How often answers are looked for: they carry their time, so this costs nothing but a view of the present.
+const COLLECT: Duration = Duration::from_millis(2);
 /// Answers still under way when the sending ends.
 const LINGER: Duration = Duration::from_millis(200);
 
@@ -94,6 +98,7 @@ impl Sender {
         let target = self.target.into();
         let mut start = Moment::now();
         let mut count = 0u64;
+        let mut collected = start;
         while !self.shared.stop.load(Ordering::Acquire) {
             let now = Moment::now();
             let due = self.due(now.since(start));
@@ -115,13 +120,16 @@ impl Sender {
                 }
                 count += 1;
             }
-            self.collect(&mut record);
+            if now.since(collected) >= COLLECT {
+                self.collect(&mut record);
+                collected = now;
+            }
             if record.is_full() {
                 break;
             }
             drop(record);
             let next = start + Duration::from_nanos(count * 1_000_000_000 / self.rate);
-            thread::sleep(next.since(Moment::now()));
+            thread::sleep(next.since(Moment::now()).min(MAX_SLEEP));
         }
         let until = Moment::now() + LINGER;
         while Moment::now() < until {

@@ -159,3 +159,45 @@ fn exchange(options: &Options) -> io::Result<Vec<u8>> {
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn who_answered_and_what_failed_are_told_apart() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let options = Options::new(listener.local_addr().unwrap());
+        let answers = [
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ngru1\n",
+            "HTTP/1.0 503 No\r\n\r\nsorry",
+            "",
+            "SSH-2.0-x\r\n",
+        ];
+        let server = thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 512];
+                let count = stream.read(&mut request).unwrap();
+                assert!(request[..count].starts_with(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:"));
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        assert_eq!(ask(&options), Ok("gru1".to_owned()));
+        assert_eq!(ask(&options), Err("status 503".to_owned()));
+        assert_eq!(ask(&options), Err("closed before an answer".to_owned()));
+        assert_eq!(ask(&options), Err("closed before an answer".to_owned()));
+        server.join().unwrap();
+        assert_eq!(ask(&options), Err("connection refused".to_owned()));
+
+        let client = HttpClient::start(options).unwrap();
+        while client.look(|answers| answers.asked < 3) {
+            thread::yield_now();
+        }
+        let answers = client.stop();
+        assert_eq!(answers.failures, BTreeMap::from([("connection refused".to_owned(), answers.asked)]));
+        assert!(answers.by.is_empty() && answers.log.len() as u64 == answers.asked);
+    }
+}

@@ -74,7 +74,10 @@ fn prefix(spot: &Spot<'_>) -> Option<AnycastPrefix> {
     };
     let first = network.network();
     if network.prefix() == 0 {
-        spot.refuse("a default route is no anycast prefix", "");
+        spot.refuse(
+            "a default route is no anycast prefix",
+            "write the prefix that the services' addresses are in",
+        );
         return None;
     }
     if first != network.ip() {

@@ -144,7 +144,10 @@ fn host(spot: &Spot<'_>) -> Option<String> {
 fn body(spot: &Spot<'_>) -> Option<String> {
     let body = spot.text()?;
     if body.is_empty() || body.len() > 1024 {
-        spot.refuse("the text to find has 1 to 1024 octets", "");
+        spot.refuse(
+            "the text to find has 1 to 1024 octets",
+            "write a short part of the body that only a healthy answer has",
+        );
         return None;
     }
     Some(body.to_owned())

@@ -39,7 +39,10 @@ pub(super) fn decode(spot: &Spot<'_>, region: &str) -> Option<Read> {
         }
     }
     if backends > MOST_BACKENDS_IN_ALL {
-        spot.refuse(format!("{backends} backends in all, but at most {MOST_BACKENDS_IN_ALL} are taken"), "");
+        spot.refuse(
+            format!("{backends} backends in all, but at most {MOST_BACKENDS_IN_ALL} are taken"),
+            "remove backends",
+        );
     }
     Some(read)
 }
@@ -88,7 +91,10 @@ fn backend(spot: &Spot<'_>, region: &str, ids: &mut Unique) -> Option<Backend> {
     let address = fields.need("address").and_then(|spot| {
         let address = spot.address()?;
         if address.is_unspecified() || address.is_multicast() {
-            spot.refuse(format!("no backend can be at {address}"), "");
+            spot.refuse(
+                format!("no backend can be at {address}"),
+                "write the unicast address that the backend listens on",
+            );
             return None;
         }
         Some(address)

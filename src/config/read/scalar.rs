@@ -35,7 +35,7 @@ impl<'a> Spot<'a> {
     pub(in crate::config) fn line(&self, most: usize) -> Option<&'a str> {
         let text = self.text()?;
         if text.len() > most {
-            self.refuse(format!("{} octets, but at most {most} are taken", text.len()), "");
+            self.refuse(format!("{} octets, but at most {most} are taken", text.len()), "shorten it");
             return None;
         }
         if text.chars().any(char::is_control) {
@@ -71,7 +71,7 @@ impl<'a> Spot<'a> {
         let Some(number) = whole(text) else {
             let hint = match text.replace('_', "") {
                 bare if bare != text && whole(&bare).is_some() => format!("write `{bare}`"),
-                _ => String::new(),
+                _ => format!("write {}", expected()),
             };
             self.refuse(format!("expected {}, found {}", expected(), shown(text)), hint);
             return None;
@@ -89,7 +89,10 @@ impl<'a> Spot<'a> {
         let text = self.plain(&expected)?;
         let number = text.parse::<f64>().ok().filter(|number| range.contains(number));
         if number.is_none() {
-            self.refuse(format!("expected {expected}, found {}", shown(text)), "");
+            self.refuse(
+                format!("expected {expected}, found {}", shown(text)),
+                "degrees; north and east are positive",
+            );
         }
         number
     }

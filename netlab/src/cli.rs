@@ -1,0 +1,204 @@
+//! The command line: scenarios and benches by name, topologies to look around in.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::figures;
+use crate::lab::Lab;
+use crate::namespace::Namespace;
+use crate::runner::{self, Report};
+use crate::scenario::Scenario;
+use crate::sys::namespace::{is_root, signal};
+
+/// Networks of real routers in namespaces.
+///
+/// Exit codes: 0 all passed; 1 a scenario failed, or with --strict missed a goal; 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "netlab", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Name the scenarios and benches.
+    List,
+    /// Build the network of a scenario and keep it until Ctrl-C or `netlab down`.
+    Up { topology: String },
+    /// End the network that `netlab up` keeps.
+    Down,
+    /// Run scenarios; each is a name or a file.
+    Run {
+        #[arg(required = true)]
+        scenarios: Vec<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Run a bench: peers side by side in one run, interleaved.
+    Bench {
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Output {
+    /// Write the reports as a JSON array; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// A missed goal fails too.
+    #[arg(long)]
+    strict: bool,
+    /// Say what happens.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    match obey(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(why) => {
+            eprintln!("netlab: {why}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn obey(command: Command) -> Result<bool, String> {
+    match command {
+        Command::List => {
+            for folder in ["scenarios", "benches"] {
+                println!("{folder}:");
+                for path in files(folder)? {
+                    let scenario = Scenario::load(&path)?;
+                    println!("  {:<14} {}", scenario.scenario, scenario.about.trim());
+                }
+            }
+            Ok(true)
+        }
+        Command::Up { topology } => up(&topology).map(|()| true),
+        Command::Down => {
+            let text = std::fs::read_to_string(PID_FILE).map_err(|_| "no network is up".to_owned())?;
+            let pid = text.trim().parse().map_err(|_| format!("{PID_FILE} holds no pid"))?;
+            signal(pid, libc::SIGTERM).map_err(|error| error.to_string())?;
+            let _ = std::fs::remove_file(PID_FILE);
+            Ok(true)
+        }
+        Command::Run { scenarios, output } => run("scenarios", &scenarios, &output),
+        Command::Bench { name, output } => run("benches", &[name], &output),
+    }
+}
+
+/// Where `up` says who keeps the network.
+const PID_FILE: &str = "/run/netlab.pid";
+
+fn up(topology: &str) -> Result<(), String> {
+    needs_root()?;
+    let scenario = Scenario::load(&find("scenarios", topology)?)?;
+    let work = work_directory(&scenario.scenario)?;
+    let mut lab = Lab::build(&scenario, &work).map_err(|error| error.to_string())?;
+    println!("{} is up, its files are in {}", scenario.scenario, work.display());
+    for (name, node) in &mut lab.nodes {
+        if let Some(pid) = node.any_pid() {
+            println!("  {name:<10} {}", Namespace::enter_line(pid));
+        }
+        if let Some(edgeproxy) = &node.edgeproxy {
+            println!("  {:<10} edgeproxy --socket {} status", "", edgeproxy.socket().display());
+        }
+    }
+    println!("Ctrl-C, or `netlab down`, ends it.");
+    std::fs::write(PID_FILE, std::process::id().to_string())
+        .map_err(|error| format!("{PID_FILE}: {error}"))?;
+    // Every process of the lab dies with this one; there is nothing to do but to be there.
+    loop {
+        std::thread::park();
+    }
+}
+
+fn run(folder: &str, names: &[String], output: &Output) -> Result<bool, String> {
+    needs_root()?;
+    let mut reports = Vec::new();
+    for name in names {
+        let scenario = Scenario::load(&find(folder, name)?)?;
+        let work = work_directory(&scenario.scenario)?;
+        eprintln!("== {}: {}", scenario.scenario, scenario.about.trim());
+        let report = runner::run(&scenario, &work, output.verbose);
+        show(&report, &work);
+        reports.push(report);
+    }
+    if let Some(file) = &output.json {
+        let text = serde_json::to_string_pretty(&reports).map_err(|error| error.to_string())? + "\n";
+        if file == Path::new("-") {
+            print!("{text}");
+        } else {
+            std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+    }
+    let missed = |report: &Report| report.figures.values().any(|figure| figure.met == Some(false));
+    Ok(reports.iter().all(|report| report.pass && !(output.strict && missed(report))))
+}
+
+fn show(report: &Report, work: &Path) {
+    if !report.figures.is_empty() {
+        eprint!("{}", figures::table(&report.figures));
+    }
+    match &report.failure {
+        None => {
+            eprintln!("-- {} passed in {:.1} s", report.scenario, report.seconds);
+            let _ = std::fs::remove_dir_all(work);
+        }
+        Some(why) => eprintln!(
+            "-- {} FAILED after {:.1} s: {why}\n   its files are in {}",
+            report.scenario,
+            report.seconds,
+            work.display()
+        ),
+    }
+}
+
+fn needs_root() -> Result<(), String> {
+    if is_root() { Ok(()) } else { Err("network namespaces need root: run this with sudo".to_owned()) }
+}
+
+/// A name among our own files, or a path.
+fn find(folder: &str, name: &str) -> Result<PathBuf, String> {
+    if Path::new(name).is_file() {
+        return Ok(name.into());
+    }
+    let path = root().join(folder).join(format!("{name}.yaml"));
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("there is no {name} in {folder}; `netlab list` names them"))
+    }
+}
+
+fn files(folder: &str) -> Result<Vec<PathBuf>, String> {
+    let directory = root().join(folder);
+    let listing =
+        std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let mut files: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    Ok(files)
+}
+
+/// The package's own folder, which holds scenarios and benches.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn work_directory(scenario: &str) -> Result<PathBuf, String> {
+    let path = std::env::temp_dir().join(format!("netlab-{}-{scenario}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(path)
+}

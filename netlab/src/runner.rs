@@ -1,0 +1,156 @@
+//! Runs a scenario's steps and says what came of them.
+
+mod actions;
+mod expectations;
+mod measures;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::figures::Figure;
+use crate::lab::Lab;
+use crate::load::Spin;
+use crate::moment::Moment;
+use crate::scenario::{Scenario, Step};
+use crate::traffic::Client;
+
+/// What came of a scenario.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub scenario: String,
+    pub pass: bool,
+    pub figures: BTreeMap<String, Figure>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    pub seconds: f64,
+}
+
+/// A scenario that runs.
+pub struct Runner<'a> {
+    scenario: &'a Scenario,
+    lab: Lab,
+    figures: BTreeMap<String, Figure>,
+    samples: BTreeMap<String, Vec<f64>>,
+    marks: BTreeMap<String, Moment>,
+    traffic: BTreeMap<String, Client>,
+    busy: Option<Spin>,
+    deadline: Instant,
+    verbose: bool,
+    /// Which step runs: numbers from the outermost inwards.
+    place: Vec<usize>,
+}
+
+/// Runs one scenario in a fresh lab under `work`.
+#[must_use]
+pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
+    let start = Instant::now();
+    let mut report = Report {
+        scenario: scenario.scenario.clone(),
+        pass: false,
+        figures: BTreeMap::new(),
+        failure: None,
+        seconds: 0.0,
+    };
+    match Lab::build(scenario, work) {
+        Err(error) => report.failure = Some(format!("the lab could not be built: {error}")),
+        Ok(lab) => {
+            let mut runner = Runner {
+                scenario,
+                lab,
+                figures: BTreeMap::new(),
+                samples: BTreeMap::new(),
+                marks: BTreeMap::from([("start".to_owned(), Moment::ZERO)]),
+                traffic: BTreeMap::new(),
+                busy: None,
+                deadline: start + scenario.deadline,
+                verbose,
+                place: Vec::new(),
+            };
+            match runner.steps(&scenario.steps) {
+                Ok(()) => report.pass = true,
+                Err(why) => {
+                    let place: Vec<_> = runner.place.iter().map(ToString::to_string).collect();
+                    let mut words = format!("step {}: {why}", place.join("."));
+                    let _ = write!(words, "\n{}", runner.lab.tails(16));
+                    report.failure = Some(words);
+                }
+            }
+            report.figures = runner.figures;
+        }
+    }
+    report.seconds = start.elapsed().as_secs_f64();
+    report
+}
+
+impl Runner<'_> {
+    fn steps(&mut self, steps: &[Step]) -> Result<(), String> {
+        for (number, step) in steps.iter().enumerate() {
+            self.place.push(number + 1);
+            if Instant::now() > self.deadline {
+                let seconds = self.scenario.deadline.as_secs();
+                return Err(format!("the scenario's deadline of {seconds} s is over"));
+            }
+            self.step(step)?;
+            self.place.pop();
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Say(words) => {
+                self.tell(words);
+                Ok(())
+            }
+            Step::Do(action) => self.act(action).map(drop),
+            Step::Expect(expect) => self.expect(expect),
+            Step::Repeat { times, steps } => {
+                for _ in 0..*times {
+                    self.steps(steps)?;
+                }
+                Ok(())
+            }
+            Step::Measure(measure) => self.measure(measure),
+            Step::Ratio(ratio) => self.ratio(ratio),
+            Step::Share { figure, traffic, goal, least } => {
+                self.share(figure, traffic, goal.as_deref(), *least)
+            }
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "progress is for people; standard output is for JSON")]
+    fn tell(&self, words: &str) {
+        if self.verbose {
+            eprintln!("   {words}");
+        }
+    }
+
+    /// Calls `look` until it answers or the time is over; `look` says what it sees instead.
+    fn poll<T>(
+        &mut self,
+        within: Duration,
+        mut look: impl FnMut(&mut Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let end = (Instant::now() + within).min(self.deadline);
+        let mut pause = Duration::from_millis(2);
+        loop {
+            match look(self) {
+                Ok(value) => return Ok(value),
+                Err(why) if Instant::now() >= end => {
+                    return Err(format!("not within {} ms: {why}", within.as_millis()));
+                }
+                Err(_) => std::thread::sleep(pause),
+            }
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    fn mark(&self, name: &str) -> Result<Moment, String> {
+        self.marks.get(name).copied().ok_or_else(|| format!("there is no mark {name}"))
+    }
+}

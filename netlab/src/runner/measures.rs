@@ -1,0 +1,124 @@
+//! Rounds that are timed, and shares that are counted.
+
+use std::time::Duration;
+
+use super::Runner;
+use crate::figures::Figure;
+use crate::moment::Moment;
+use crate::scenario::{CollectorSees, LastPacket, Measure, Outcome, Ratio};
+
+impl Runner<'_> {
+    pub(super) fn measure(&mut self, measure: &Measure) -> Result<(), String> {
+        for round in 1..=measure.rounds {
+            let in_round = |why: String| format!("round {round} of {}: {why}", measure.rounds);
+            let from = self.act(&measure.from).map_err(in_round)?;
+            for outcome in &measure.outcomes {
+                let until = self.outcome(outcome, from).map_err(in_round)?;
+                let samples = self.samples.entry(outcome.figure.clone()).or_default();
+                samples.push(until.ms_after(from).max(0.0));
+            }
+            self.steps(&measure.restore).map_err(in_round)?;
+        }
+        // Samples of the same figure add up, so that benches can interleave their rounds.
+        for outcome in &measure.outcomes {
+            let samples = self.samples.get(&outcome.figure).map_or(&[][..], Vec::as_slice);
+            let figure = Figure::from_samples(samples, "ms").ok_or("no rounds, no figure")?;
+            self.record(&outcome.figure, figure, outcome.goal.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// How many times one figure's median is another's.
+    pub(super) fn ratio(&mut self, ratio: &Ratio) -> Result<(), String> {
+        let median = |name: &str| {
+            let figure = self.figures.get(name).ok_or_else(|| format!("there is no figure {name}"))?;
+            Ok::<_, String>((figure.p50.unwrap_or(figure.value), figure.n))
+        };
+        let ((of, of_n), (over, over_n)) = (median(&ratio.of)?, median(&ratio.over)?);
+        let figure = Figure::single(of / over, "x", of_n.min(over_n));
+        self.record(&ratio.figure, figure, ratio.goal.as_deref())
+    }
+
+    fn outcome(&mut self, outcome: &Outcome, from: Moment) -> Result<Moment, String> {
+        let within = outcome.within;
+        match (&outcome.withdrawn, &outcome.announced, &outcome.last_packet) {
+            (Some(sees), None, None) => self.collector_sees(sees, false, from, within),
+            (None, Some(sees), None) => self.collector_sees(sees, true, from, within),
+            (None, None, Some(last)) => self.last_packet(last, from, within),
+            _ => Err("an outcome needs one of: withdrawn announced last_packet".to_owned()),
+        }
+    }
+
+    fn collector_sees(
+        &mut self,
+        sees: &CollectorSees,
+        announced: bool,
+        from: Moment,
+        within: Duration,
+    ) -> Result<Moment, String> {
+        let node = self.lab.node(&sees.at).map_err(|error| error.to_string())?;
+        let collector = node.collector.as_ref().ok_or_else(|| format!("{} has no collector", sees.at))?;
+        let event = if announced {
+            collector.wait_announce(sees.prefix, from, within)
+        } else {
+            collector.wait_withdraw(sees.prefix, from, within)
+        };
+        event.map(|event| event.at).map_err(|error| error.to_string())
+    }
+
+    fn last_packet(&mut self, last: &LastPacket, from: Moment, within: Duration) -> Result<Moment, String> {
+        self.poll(within, |runner| {
+            let capture = runner.lab.capture(&last.capture).map_err(|error| error.to_string())?;
+            let now = Moment::now();
+            let latest = capture.look(|seen| seen.tally.last(from, Moment::MAX)).unwrap_or(from);
+            if now.since(latest) >= last.quiet {
+                return Ok(latest);
+            }
+            Err(format!("packets still arrive at {}", last.capture))
+        })
+    }
+
+    /// The share of a client's datagrams that anybody answered.
+    pub(super) fn share(
+        &mut self,
+        figure: &str,
+        traffic: &str,
+        goal: Option<&str>,
+        least: f64,
+    ) -> Result<(), String> {
+        let client = self.traffic.get(traffic).ok_or_else(|| format!("there is no traffic {traffic}"))?;
+        // What was sent in the last moments may still be answered.
+        let end = Moment::now() - Duration::from_millis(500);
+        let (sent, percent, by_pop) = client.look(|record| {
+            (
+                record.sent(Moment::ZERO, end),
+                record.percent_answered(Moment::ZERO, end).unwrap_or(0.0),
+                record.by_pop(Moment::ZERO, end),
+            )
+        });
+        self.tell(&format!("{traffic}: {sent} sent, {percent:.4} % answered, by {by_pop:?}"));
+        self.record(figure, Figure::single(percent, "%", sent as usize), goal)?;
+        for (pop, answers) in by_pop {
+            let answers = Figure::single(answers as f64, "packets", answers as usize);
+            self.record(&format!("{figure}_by_{pop}"), answers, None)?;
+        }
+        if percent < least {
+            return Err(format!(
+                "only {percent:.3} % of {traffic} were answered, at least {least} % must be"
+            ));
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, name: &str, figure: Figure, goal: Option<&str>) -> Result<(), String> {
+        let figure = match goal {
+            Some(goal) => {
+                let goal = goal.parse().map_err(|error: crate::figures::GoalError| error.to_string())?;
+                figure.with_goal(goal).map_err(|error| error.to_string())?
+            }
+            None => figure,
+        };
+        self.figures.insert(name.to_owned(), figure);
+        Ok(())
+    }
+}
