@@ -45,7 +45,7 @@ async fn a_listener_that_outlives_its_connections_is_noticed_too() {
     let backend = Server::start(LOCALHOST, keep());
     // No timer helps here: only the connection opened after that probe, which ends with the listener.
     let check = Check { rise: 1, fast_interval: Duration::from_secs(30), ..rare() };
-    let mut prober = Running::start(plan(check, &[backend.address]));
+    let mut prober = Running::on_a_thread(plan(check, &[backend.address]));
     prober.until_backend(|backend| backend.held_connection == "open").await;
     let killed_at = backend.kill(Order::ConnectionsFirst);
     let health = prober.until(|health| health.position == Position::Low).await;
@@ -607,24 +607,27 @@ impl Server {
         Self { address, stop, listener, thread }
     }
 
-    /// Ends it; gives the moment before.
+    /// Ends it; gives the moment from which on nobody listens.
     fn kill(self, order: Order) -> Instant {
         self.stop.store(true, Ordering::Release);
         let _wakes_accept = TcpStream::connect(self.address);
         let kept = self.thread.join().expect("the backend's thread");
-        let (listener, now) = (self.listener, Instant::now());
+        let listener = self.listener;
         match order {
             Order::ListenerFirst => {
+                let now = Instant::now();
                 drop(listener);
                 kept.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+                now
             }
             Order::ConnectionsFirst => {
                 kept.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
-                std::thread::sleep(Duration::from_micros(200));
+                std::thread::sleep(millis(20));
+                let now = Instant::now();
                 drop(listener);
+                now
             }
         }
-        now
     }
 }
 
