@@ -46,7 +46,7 @@ use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
 use crate::supervise::tree::Tree;
-use crate::sys::priority;
+use crate::sys::{descriptors, priority};
 
 /// Commands of operators that wait; more are told that the process is busy.
 const COMMANDS: usize = 4;
@@ -89,6 +89,10 @@ impl Appliance {
         logs: Logs,
     ) -> Result<Self, ApplianceError> {
         let started = Instant::now();
+        match descriptors::raise_limit() {
+            Ok(limit) => debug!(limit, "file descriptors"),
+            Err(error) => warn!("the limit of file descriptors stays as it is: {error}"),
+        }
         let signals = Signals::install()?;
         let config = Arc::new(config);
         let recorder = Recorder::new();
