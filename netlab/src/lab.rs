@@ -13,8 +13,8 @@ use crate::edgeproxy::EdgeProxy;
 use crate::link;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
-use crate::node::{bird::Bird, frr::Frr, gobgp::Gobgp};
 use crate::node::router::Router;
+use crate::node::{bird::Bird, exabgp::Exabgp, frr::Frr, gobgp::Gobgp};
 use crate::scenario::{Host, Scenario};
 use crate::service::Service;
 
@@ -22,6 +22,7 @@ use crate::service::Service;
 pub struct Node {
     pub namespace: Namespace,
     pub router: Option<Box<dyn Router>>,
+    pub exabgp: Option<Exabgp>,
     pub collector: Option<Collector>,
     pub edgeproxy: Option<EdgeProxy>,
     pub services: BTreeMap<String, Service>,
@@ -54,6 +55,7 @@ impl Lab {
                 Node {
                     namespace: Namespace::create(name)?,
                     router: None,
+                    exabgp: None,
                     collector: None,
                     edgeproxy: None,
                     services: BTreeMap::new(),
@@ -131,6 +133,12 @@ impl Lab {
             let options = collector::Options::listen(spec.asn, spec.router_id, spec.listen);
             let collector = node.namespace.run(|| Collector::start(options))?;
             node.collector = Some(collector.map_err(io::Error::other)?);
+        }
+        if let Some(spec) = &host.exabgp {
+            let (router, check) = (spec.router.clone(), spec.check.clone());
+            let mut exabgp = Exabgp::new(&node.namespace, &directory, router, Some(check))?;
+            exabgp.start()?;
+            node.exabgp = Some(exabgp);
         }
         let namespace = &node.namespace;
         let mut router: Box<dyn Router> = match (&host.bird, &host.frr, &host.gobgp) {

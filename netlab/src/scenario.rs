@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Deserializer};
 
+use crate::node::exabgp::HealthCheck;
 use crate::node::router::RouterConfig;
 use crate::service::ServiceConfig;
 
@@ -43,9 +44,18 @@ pub struct Host {
     pub bird: Option<RouterConfig>,
     pub frr: Option<RouterConfig>,
     pub gobgp: Option<RouterConfig>,
+    pub exabgp: Option<ExabgpConfig>,
     pub collector: Option<CollectorConfig>,
     pub edgeproxy: Option<EdgeProxyConfig>,
     pub services: Vec<ServiceConfig>,
+}
+
+/// ExaBGP with its health check: the peer of a bench.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExabgpConfig {
+    pub router: RouterConfig,
+    pub check: HealthCheck,
 }
 
 /// netlab's own BGP neighbor, which stamps what it reads.
@@ -182,6 +192,13 @@ pub enum Action {
         command: String,
     },
     Traffic(Traffic),
+    /// Prints what a router's table holds for a prefix.
+    Show {
+        at: String,
+        prefix: String,
+    },
+    /// Prints who answered a client since it was last asked.
+    Where(String),
 }
 
 /// A service's behaviour.

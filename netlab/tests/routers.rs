@@ -105,9 +105,16 @@ fn bird_frr_and_gobgp_peer_pairwise_and_see_each_others_prefixes() {
     );
     at_bird.raw = Some(
         "protocol static tagged { ipv4; route 203.0.113.0/24 blackhole { \
-         bgp_med = 7; bgp_community.add((65535,0)); bgp_large_community.add((64501,1,2)); }; }"
+         bgp_community.add((65535,0)); bgp_large_community.add((64501,1,2)); }; }"
             .to_owned(),
     );
+    // A MED is taken off on the way to another AS, except one that the last filter sets.
+    for peering in at_bird.neighbors.iter_mut().filter(|it| it.address.is_ipv4()) {
+        peering.raw = Some(
+            "ipv4 { import all; export filter { if source != RTS_STATIC then reject; bgp_med = 7; accept; }; };"
+                .to_owned(),
+        );
+    }
     let at_frr = config(
         64502,
         &join(pair("bird", 1, 1, 64501, md5), pair("gobgp", 3, 2, 64503, "")),

@@ -210,12 +210,14 @@ fn neighbor(text: &mut String, asn: u32, peering: &Peering) -> io::Result<()> {
         "  connect delay time {retry}; connect retry time {retry}; error wait time {retry}, 4;"
     );
     let (v4, v6) = peering.families();
+    let raw = peering.raw.as_deref().unwrap_or_default();
     for (family, wanted) in [("ipv4", v4), ("ipv6", v6)] {
-        if wanted {
+        // A channel can only be told once: one in `raw` stands instead of ours.
+        if wanted && !raw.contains(&format!("{family} {{")) {
             let _ = writeln!(text, "  {family} {{ import all; export where source = RTS_STATIC; }};");
         }
     }
-    text.push_str(peering.raw.as_deref().unwrap_or_default());
+    text.push_str(raw);
     text.push_str("\n}\n");
     Ok(())
 }

@@ -79,7 +79,7 @@ impl Router for Gobgp {
                 // The API answers before the configuration was read.
                 Ok(text) if text.contains("AS:") && text.contains(&self.config.asn.to_string()) => break,
                 _ if process.is_running() && Instant::now() < until => {
-                    thread::sleep(Duration::from_millis(5))
+                    thread::sleep(Duration::from_millis(5));
                 }
                 Ok(text) => {
                     return Err(io::Error::other(format!("{}: no configuration: {text}", process.name())));

@@ -72,7 +72,8 @@ pub struct Peering {
     /// Seconds; 1 when not given, so that a scenario does not wait.
     #[serde(default)]
     pub connect_retry: Option<u16>,
-    /// Appended to the neighbor's part, in the router's own words.
+    /// Appended to the neighbor's part, in the router's own words. For BIRD, `ipv4 { … };` in it replaces the generated
+    /// channel of that family.
     #[serde(default)]
     pub raw: Option<String>,
 }

@@ -61,6 +61,8 @@ impl Runner<'_> {
                 Err(format!("{at}: {command}: {}", String::from_utf8_lossy(&output.stderr).trim()))
             }
             Action::Traffic(traffic) => self.traffic(traffic),
+            Action::Show { at, prefix } => self.show(at, prefix),
+            Action::Where(traffic) => self.whereabouts(traffic),
         }
     }
 
@@ -226,6 +228,40 @@ impl Runner<'_> {
         let figure = crate::figures::Figure::single(files.len() as f64, "files", files.len());
         self.figures.insert("refused_files".to_owned(), figure);
         Ok(moment)
+    }
+
+    fn show(&mut self, at: &str, prefix: &str) -> Result<Moment, String> {
+        let node = self.lab.node_mut(at).map_err(|error| error.to_string())?;
+        let router = node.router.as_mut().ok_or_else(|| format!("{at} runs no router"))?;
+        let routes = router.routes(Some(prefix)).map_err(|error| error.to_string())?;
+        let mut lines: Vec<_> = routes
+            .iter()
+            .map(|route| {
+                let best = if route.best { "*" } else { " " };
+                let med = route.med.map_or_else(String::new, |med| format!("  MED {med}"));
+                format!(
+                    "  {best} {prefix} via {}{med}  path {:?}  {}",
+                    route.next_hop,
+                    route.as_path,
+                    route.communities.join(" ")
+                )
+            })
+            .collect();
+        if lines.is_empty() {
+            lines.push(format!("    {prefix} is not in the table"));
+        }
+        self.tell(&format!("{at}:\n   {}", lines.join("\n   ")));
+        Ok(Moment::now())
+    }
+
+    fn whereabouts(&mut self, name: &str) -> Result<Moment, String> {
+        let now = Moment::now();
+        let since = self.marks.insert(format!("where {name}"), now).unwrap_or(Moment::ZERO);
+        let client = self.traffic.get(name).ok_or_else(|| format!("there is no traffic {name}"))?;
+        let by_pop = client.look(|record| record.by_pop(since, now));
+        let words: Vec<_> = by_pop.iter().map(|(pop, answers)| format!("{pop} {answers}")).collect();
+        self.tell(&format!("{name}: answers since the last look: {}", words.join(", ")));
+        Ok(now)
     }
 
     fn traffic(&mut self, traffic: &Traffic) -> Result<Moment, String> {

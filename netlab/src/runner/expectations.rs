@@ -36,6 +36,13 @@ impl Runner<'_> {
 
     fn route(&mut self, wanted: &ExpectRoute) -> Result<(), String> {
         let node = self.lab.node_mut(&wanted.at).map_err(|error| error.to_string())?;
+        if let Some(collector) = &node.collector {
+            let prefix = wanted.prefix.parse().map_err(|error| format!("{}: {error}", wanted.prefix))?;
+            let present = collector.routes().contains_key(&prefix);
+            let words =
+                || format!("{} {} {}", wanted.at, if present { "has" } else { "has not" }, wanted.prefix);
+            return if present == wanted.present { Ok(()) } else { Err(words()) };
+        }
         let router = node.router.as_mut().ok_or_else(|| format!("{} runs no router", wanted.at))?;
         let routes = router.routes(Some(&wanted.prefix)).map_err(|error| error.to_string())?;
         let matching = |route: &&crate::node::router::TableRoute| {
