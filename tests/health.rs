@@ -43,7 +43,9 @@ async fn the_end_of_the_held_connection_is_a_verdict_at_once() {
 #[tokio::test]
 async fn a_listener_that_outlives_its_connections_is_noticed_too() {
     let backend = Server::start(LOCALHOST, keep());
-    let mut prober = Running::start(plan(rare(), &[backend.address]));
+    // No timer helps here: only the connection opened after that probe, which ends with the listener.
+    let check = Check { rise: 1, fast_interval: Duration::from_secs(30), ..rare() };
+    let mut prober = Running::on_a_thread(plan(check, &[backend.address]));
     prober.until_backend(|backend| backend.held_connection == "open").await;
     let killed_at = backend.kill(Order::ConnectionsFirst);
     let health = prober.until(|health| health.position == Position::Low).await;
@@ -344,17 +346,10 @@ async fn figure_from_end_to_view() {
             let backend = Server::start(LOCALHOST, keep());
             let mut prober = Running::on_a_thread(plan(rare(), &[backend.address]));
             prober.until_backend(|backend| backend.held_connection == "open").await;
-            let seen = std::thread::spawn({
-                let view = prober.view.clone();
-                move || {
-                    while view.borrow().services["web"].position != Position::Low {
-                        std::hint::spin_loop();
-                    }
-                    Instant::now()
-                }
-            });
-            let ended = backend.kill(order);
-            took.push(seen.join().expect("seen").saturating_duration_since(ended));
+            let killer = std::thread::spawn(move || backend.kill(order));
+            prober.until(|health| health.position == Position::Low).await;
+            let seen = Instant::now();
+            took.push(seen.saturating_duration_since(killer.join().expect("killed")));
             prober.stop.cancel();
         }
         report(&format!("end to view, {order:?}"), took);
@@ -365,7 +360,7 @@ async fn figure_from_end_to_view() {
 #[ignore = "a measurement, not a test"]
 async fn figure_from_silence_to_view() {
     let mut took = Vec::new();
-    for _ in 0..100 {
+    for round in 0..100 {
         let silent = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&silent);
         let backend = Server::start(LOCALHOST, move |stream| {
@@ -377,7 +372,8 @@ async fn figure_from_silence_to_view() {
         let check = Check { interval: millis(10), timeout: millis(15), ..http(probe(None)) };
         let mut prober = Running::on_a_thread(plan(check, &[backend.address]));
         prober.until(|health| health.position == Position::Full).await;
-        tokio::time::sleep(millis(23)).await;
+        // At any moment between two probes.
+        tokio::time::sleep(millis(20) + Duration::from_micros(110) * round).await;
         let from = Instant::now();
         silent.store(true, Ordering::Release);
         prober.until(|health| health.position == Position::Low).await;
@@ -429,6 +425,7 @@ fn cpu_of_thread(name: &str) -> Duration {
     Duration::from_nanos(stat.split(' ').next().expect("first").parse().expect("a number"))
 }
 
+#[expect(clippy::print_stdout, reason = "a figure is for reading")]
 fn report(name: &str, mut took: Vec<Duration>) {
     took.sort();
     let at = |share: f64| took[(took.len() as f64 * share) as usize];
@@ -610,24 +607,27 @@ impl Server {
         Self { address, stop, listener, thread }
     }
 
-    /// Ends it; gives the moment before.
+    /// Ends it; gives the moment from which on nobody listens.
     fn kill(self, order: Order) -> Instant {
         self.stop.store(true, Ordering::Release);
         let _wakes_accept = TcpStream::connect(self.address);
         let kept = self.thread.join().expect("the backend's thread");
-        let (listener, now) = (self.listener, Instant::now());
+        let listener = self.listener;
         match order {
             Order::ListenerFirst => {
+                let now = Instant::now();
                 drop(listener);
                 kept.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+                now
             }
             Order::ConnectionsFirst => {
                 kept.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
-                std::thread::sleep(Duration::from_micros(200));
+                std::thread::sleep(millis(20));
+                let now = Instant::now();
                 drop(listener);
+                now
             }
         }
-        now
     }
 }
 

@@ -117,9 +117,7 @@ impl Runner<'_> {
             }
             Step::Measure(measure) => self.measure(measure),
             Step::Ratio(ratio) => self.ratio(ratio),
-            Step::Share { figure, traffic, goal, least } => {
-                self.share(figure, traffic, goal.as_deref(), *least)
-            }
+            Step::Share(share) => self.share(share),
         }
     }
 

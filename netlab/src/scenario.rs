@@ -127,14 +127,23 @@ pub enum Step {
     },
     Measure(Box<Measure>),
     Ratio(Ratio),
-    /// One figure over all that a traffic client sent since its start.
-    Share {
-        figure: String,
-        traffic: String,
-        #[serde(default)]
-        goal: Option<String>,
-        least: f64,
-    },
+    /// One figure over what a traffic client sent.
+    Share(Share),
+}
+
+/// The share of a client's datagrams that anybody answered.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    pub figure: String,
+    pub traffic: String,
+    /// A mark. Default: since the client started.
+    #[serde(default)]
+    pub since: Option<String>,
+    #[serde(default)]
+    pub goal: Option<String>,
+    /// A smaller share fails: behaviour, not a goal.
+    pub least: f64,
 }
 
 /// The ratio of two figures' medians.

@@ -101,7 +101,7 @@ fn bird_frr_and_gobgp_peer_pairwise_and_see_each_others_prefixes() {
     let mut at_bird = config(
         64501,
         &join(pair("frr", 1, 2, 64502, md5), pair("gobgp", 2, 2, 64503, gtsm)),
-        r#""198.51.101.0/24","2001:db8:1::/48""#,
+        r#""198.51.101.0/24","2001:db8:1::/48","198.18.2.0/24","2001:db8:12::/48""#,
     );
     at_bird.raw = Some(
         "protocol static tagged { ipv4; route 203.0.113.0/24 blackhole { \
@@ -118,12 +118,12 @@ fn bird_frr_and_gobgp_peer_pairwise_and_see_each_others_prefixes() {
     let at_frr = config(
         64502,
         &join(pair("bird", 1, 1, 64501, md5), pair("gobgp", 3, 2, 64503, "")),
-        r#""198.51.102.0/24","2001:db8:2::/48""#,
+        r#""198.51.102.0/24","2001:db8:2::/48","198.18.1.0/24","2001:db8:11::/48""#,
     );
     let at_gobgp = config(
         64503,
         &join(pair("bird", 2, 1, 64501, gtsm), pair("frr", 3, 1, 64502, "")),
-        r#""198.51.103.0/24","2001:db8:3::/48""#,
+        r#""198.51.103.0/24","2001:db8:3::/48","198.18.1.0/24","2001:db8:11::/48","198.18.2.0/24","2001:db8:12::/48""#,
     );
     let mut routers: Vec<Box<dyn Router>> = Vec::new();
     for (kind, host, config) in
@@ -168,6 +168,15 @@ fn bird_frr_and_gobgp_peer_pairwise_and_see_each_others_prefixes() {
         // Nothing learned is passed on.
         assert_eq!(seen_at.routes(Some("203.0.113.0/24")).unwrap().len(), 1);
     }
+    // What two of them announce, the third forwards to both.
+    for (number, prefix) in
+        [(0, "198.18.1.0/24"), (0, "2001:db8:11::/48"), (1, "198.18.2.0/24"), (1, "2001:db8:12::/48")]
+    {
+        eventually(&format!("{prefix} over both: {:?}", routers[number].routes(Some(prefix))), || {
+            let routes = routers[number].routes(Some(prefix)).unwrap();
+            routes.len() == 2 && routes.iter().all(|route| route.in_fib)
+        });
+    }
     routers[0].process_mut().unwrap().kill().unwrap();
     for seen_at in &routers[1..] {
         eventually("what the dead one said is gone", || {
@@ -180,6 +189,53 @@ fn bird_frr_and_gobgp_peer_pairwise_and_see_each_others_prefixes() {
     routers[0].start().unwrap();
     routers[0].wait_ready(Duration::from_secs(10)).unwrap();
     eventually("it comes back at frr", || the_route(&*routers[1], "203.0.113.0/24", "bird").is_some());
+}
+
+#[test]
+fn a_wrong_key_and_a_ttl_one_too_low_keep_the_session_down() {
+    if !may_run("refusals") {
+        return;
+    }
+    let dir = Dir::new("refusals");
+    let kinds = [(Kind::Bird, "bird"), (Kind::Frr, "frr"), (Kind::Gobgp, "gobgp")];
+    let [strict, loose] = ["strict", "loose"].map(|name| Namespace::create(name).unwrap());
+    link(&strict, &loose, 1);
+    let start = |kind, host: &Namespace, name: &str, asn, neighbors: &str| {
+        let mut router = make(kind, host, &dir.0.join(name), config(asn, neighbors, "")).unwrap();
+        router.start().unwrap();
+        router.wait_ready(Duration::from_secs(10)).unwrap();
+        router
+    };
+    let at_strict = r#"{"name":"four","address":"10.9.1.2","asn":64502,"password":"right"},
+        {"name":"six","address":"fd09:1::2","asn":64502,"ttl_security":true}"#;
+    for (kind, name) in kinds {
+        let judge = start(Kind::Bird, &strict, &format!("judge-{name}"), 64501, at_strict);
+        let at_loose = |key: &str, ttl: u8| {
+            let ttl =
+                if ttl == 255 { r#""ttl_security":true"#.to_owned() } else { format!(r#""ttl":{ttl}"#) };
+            format!(
+                r#"{{"name":"four","address":"10.9.1.1","asn":64501,"password":"{key}"}},
+                   {{"name":"six","address":"fd09:1::1","asn":64501,{ttl}}}"#
+            )
+        };
+        let wrong = start(kind, &loose, &format!("{name}-wrong"), 64502, &at_loose("wrong", 254));
+        // Several times the retry.
+        std::thread::sleep(Duration::from_secs(4));
+        // Only the strict one knows: the other hears everything, and may believe in the session.
+        let sessions = judge.sessions().unwrap();
+        assert!(
+            sessions.len() == 2 && !sessions.iter().any(|it| it.is_established()),
+            "{name}: {sessions:?}"
+        );
+        drop(wrong);
+        // A new judge: the old one may wait minutes for an OPEN on a connection whose every packet GTSM drops, even its end.
+        drop(judge);
+        let judge = start(Kind::Bird, &strict, &format!("judge-{name}-again"), 64501, at_strict);
+        let _right = start(kind, &loose, &format!("{name}-right"), 64502, &at_loose("right", 255));
+        eventually(&format!("{name} with the right key and TTL"), || {
+            judge.sessions().unwrap().iter().all(|session| session.is_established())
+        });
+    }
 }
 
 #[test]

@@ -2,17 +2,19 @@
 //!
 //! A server may close idle connections, or serve one connection at a time. The first costs us a
 //! reopening, which a back-off bounds; the second would make the server deaf to everybody else, so a
-//! held connection is given up for long when probes go unanswered beside it.
+//! held connection is given up, for longer each time, when probes go unanswered beside it.
 
 use std::time::{Duration, Instant};
 
 /// One that lived so long did not end because the server dislikes idle connections.
 const LIVED_LONG: Duration = Duration::from_secs(10);
 /// One that lived so long did not make the server deaf.
-const LIVED_HARMLESS: Duration = Duration::from_secs(600);
+const LIVED_HARMLESS: Duration = Duration::from_secs(60);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-const FIRST_DEAF_DELAY: Duration = Duration::from_secs(60);
+/// Short at first: one probe may go unanswered because the machine was busy. A server that is deaf each
+/// time costs one unanswered probe each time, soon once an hour.
+const FIRST_DEAF_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DEAF_DELAY: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +106,9 @@ impl Held {
     /// The backend is proven down: its connections ended because it died, not because it dislikes
     /// idle ones. Once it is up again it is held again at once.
     pub(super) fn handle_backend_died(&mut self, now: Instant) {
-        if self.state == State::Closed && self.deaf == 0 {
+        if self.state == State::Closed {
             self.short_lives = 0;
+            self.deaf = 0;
             self.not_before = now;
         }
     }
@@ -175,10 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn deafness_is_given_up_for_long() {
+    fn deafness_is_given_up_for_longer_each_time() {
         let now = Instant::now();
         let mut held = Held::new(true, now);
-        for seconds in [60, 120, 240] {
+        for seconds in [1, 2, 4] {
             held.handle_opening();
             held.handle_opened(now);
             held.handle_deaf(now);

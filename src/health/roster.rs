@@ -164,7 +164,8 @@ impl Roster {
         let started = entry.check.started().unwrap_or(now);
         let was_up = entry.check.verdict() == Verdict::Up;
         let tempo = entry.check.handle_outcome(outcome, now);
-        if was_up && entry.check.verdict() == Verdict::Down {
+        let refused = matches!(outcome, Outcome::Failure(failure) if failure.is_proven());
+        if was_up && refused && entry.check.verdict() == Verdict::Down {
             entry.check.held.handle_backend_died(now);
         }
         let at = schedule::next_start(started, now, &entry.check.settings, tempo, &mut self.dice);

@@ -277,7 +277,9 @@ fn last_error(log: &str, address: &str) -> String {
     // An address with colons is quoted.
     let keys = [format!("Key={address} "), format!("Key=\"{address}\" ")];
     let trouble = |line: &&str| {
-        keys.iter().any(|key| line.contains(key.as_str()))
+        // While it idles after a session it refuses all calls; why it idles is the older line.
+        !line.contains("Closed an accepted connection")
+            && keys.iter().any(|key| line.contains(key.as_str()))
             && (line.contains("level=warning") || line.contains("level=error") || line.contains("Reason="))
     };
     let last = log.lines().rev().find(trouble).unwrap_or_default();
@@ -322,7 +324,7 @@ mod tests {
         assert_eq!((sessions[0].state.as_str(), sessions[0].uptime_s), ("Established", Some(7)));
         assert_eq!((sessions[1].state.as_str(), sessions[1].uptime_s), ("Active", None));
         let log = "time=\"t\" level=info msg=\"Peer Down\" Key=\"fd09::2\" Reason=read-failed State=BGP_FSM_ESTABLISHED
-time=\"t\" level=info msg=\"Peer Up\" Key=\"fd09::2\" State=BGP_FSM_OPENCONFIRM";
+time=\"t\" level=warning msg=\"Closed an accepted connection\" Key=\"fd09::2\" State=BGP_FSM_IDLE Topic=Peer";
         assert!(last_error(log, "fd09::2").contains("Reason=read-failed"));
         assert_eq!(last_error(log, "fd09::3"), "");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Runner;
 use crate::figures::Figure;
 use crate::moment::Moment;
-use crate::scenario::{CollectorSees, LastPacket, Measure, Outcome, Ratio};
+use crate::scenario::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
 
 impl Runner<'_> {
     pub(super) fn measure(&mut self, measure: &Measure) -> Result<(), String> {
@@ -79,30 +79,23 @@ impl Runner<'_> {
     }
 
     /// The share of a client's datagrams that anybody answered.
-    pub(super) fn share(
-        &mut self,
-        figure: &str,
-        traffic: &str,
-        goal: Option<&str>,
-        least: f64,
-    ) -> Result<(), String> {
+    pub(super) fn share(&mut self, share: &Share) -> Result<(), String> {
+        let traffic = &share.traffic;
+        let since = share.since.as_ref().map_or(Ok(Moment::ZERO), |mark| self.mark(mark))?;
         let client = self.traffic.get(traffic).ok_or_else(|| format!("there is no traffic {traffic}"))?;
         // What was sent in the last moments may still be answered.
         let end = Moment::now() - Duration::from_millis(500);
         let (sent, percent, by_pop) = client.look(|record| {
             (
-                record.sent(Moment::ZERO, end),
-                record.percent_answered(Moment::ZERO, end).unwrap_or(0.0),
-                record.by_pop(Moment::ZERO, end),
+                record.sent(since, end),
+                record.percent_answered(since, end).unwrap_or(0.0),
+                record.by_pop(since, end),
             )
         });
         self.tell(&format!("{traffic}: {sent} sent, {percent:.4} % answered, by {by_pop:?}"));
-        self.record(figure, Figure::single(percent, "%", sent as usize), goal)?;
-        for (pop, answers) in by_pop {
-            let answers = Figure::single(answers as f64, "packets", answers as usize);
-            self.record(&format!("{figure}_by_{pop}"), answers, None)?;
-        }
-        if percent < least {
+        self.record(&share.figure, Figure::single(percent, "%", sent as usize), share.goal.as_deref())?;
+        if percent < share.least {
+            let least = share.least;
             return Err(format!(
                 "only {percent:.3} % of {traffic} were answered, at least {least} % must be"
             ));
