@@ -1,6 +1,7 @@
 //! The command line: scenarios and benches by name, topologies to look around in.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -86,7 +87,13 @@ fn obey(command: Command) -> Result<bool, String> {
         }
         Command::Up { topology } => up(&topology).map(|()| true),
         Command::Down => {
-            let text = std::fs::read_to_string(PID_FILE).map_err(|_| "no network is up".to_owned())?;
+            let none = || "no network is up".to_owned();
+            let file = std::fs::File::open(PID_FILE).map_err(|_| none())?;
+            // Whoever keeps a network holds the lock; without one the pid may be anybody's by now.
+            if file.try_lock().is_ok() {
+                return Err(none());
+            }
+            let text = std::io::read_to_string(file).map_err(|error| format!("{PID_FILE}: {error}"))?;
             let pid = text.trim().parse().map_err(|_| format!("{PID_FILE} holds no pid"))?;
             signal(pid, libc::SIGTERM).map_err(|error| error.to_string())?;
             let _ = std::fs::remove_file(PID_FILE);
@@ -102,6 +109,13 @@ const PID_FILE: &str = "/run/netlab.pid";
 
 fn up(topology: &str) -> Result<(), String> {
     needs_root()?;
+    let told = |error: std::io::Error| format!("{PID_FILE}: {error}");
+    let mut keeper =
+        std::fs::File::options().create(true).write(true).truncate(false).open(PID_FILE).map_err(told)?;
+    if keeper.try_lock().is_err() {
+        return Err("a network is up already; `netlab down` ends it".to_owned());
+    }
+    keeper.set_len(0).and_then(|()| write!(keeper, "{}", std::process::id())).map_err(told)?;
     let scenario = Scenario::load(&find("scenarios", topology)?)?;
     let work = work_directory(&scenario.scenario)?;
     let mut lab = Lab::build(&scenario, &work).map_err(|error| error.to_string())?;
@@ -115,8 +129,6 @@ fn up(topology: &str) -> Result<(), String> {
         }
     }
     println!("Ctrl-C, or `netlab down`, ends it.");
-    std::fs::write(PID_FILE, std::process::id().to_string())
-        .map_err(|error| format!("{PID_FILE}: {error}"))?;
     // Every process of the lab dies with this one; there is nothing to do but to be there.
     loop {
         std::thread::park();

@@ -6,8 +6,13 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use crate::process;
 use crate::sys::namespace as sys;
+
+/// How long `ip` may take; both cores may be busy.
+const IP: Duration = Duration::from_secs(15);
 
 /// A network namespace. It is gone when the last clone and the last process in it are.
 #[derive(Debug, Clone)]
@@ -75,7 +80,9 @@ impl Namespace {
     /// # Errors
     /// With what `ip` said.
     pub fn ip(&self, arguments: &[&str]) -> io::Result<()> {
-        let output = self.short_command("ip").args(arguments).output()?;
+        let mut command = self.short_command("ip");
+        command.args(arguments);
+        let output = process::output(command, IP)?;
         if output.status.success() {
             return Ok(());
         }

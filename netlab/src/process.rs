@@ -1,9 +1,10 @@
 //! A process of the lab: started inside a host, logged to a file, signalled by pid, reaped at the end.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::moment::Moment;
@@ -101,7 +102,7 @@ impl Process {
                 let words = format!("{} did not end within {} ms", self.name, within.as_millis());
                 return Err(io::Error::new(io::ErrorKind::TimedOut, words));
             }
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -122,5 +123,85 @@ impl Drop for Process {
             let _ = sys::signal(self.pid(), libc::SIGKILL);
             let _ = self.child.wait();
         }
+    }
+}
+
+/// The most that is read of a command's words.
+const LONGEST_OUTPUT: u64 = 16 << 20;
+
+/// Runs a command of a host to its end and answers what it said.
+///
+/// # Errors
+/// When it cannot be started; `TimedOut` when it goes on for longer, and then it and its children are killed.
+pub fn output(mut command: Command, within: Duration) -> io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let deadline = Instant::now() + within;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        let stdout = scope.spawn(|| read(stdout));
+        let stderr = scope.spawn(|| read(stderr));
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break Some(status);
+            }
+            if Instant::now() >= deadline {
+                break None;
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        // Its session: what it left in the background would hold the pipes open, and this function with them.
+        sys::signal_group(child.id(), libc::SIGKILL);
+        let status = match status {
+            Some(status) => Ok(status),
+            None => {
+                child.kill()?;
+                child.wait()?;
+                let words = format!("no end within {} ms", within.as_millis());
+                Err(io::Error::new(io::ErrorKind::TimedOut, words))
+            }
+        };
+        let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+        Ok(Output { status: status?, stdout, stderr })
+    })
+}
+
+fn read(pipe: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        // What came before an error is still worth showing.
+        let _ = pipe.take(LONGEST_OUTPUT).read_to_end(&mut bytes);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+
+    use super::*;
+
+    fn shell(text: &str) -> Command {
+        let mut command = Command::new("sh");
+        // As commands of a host are: alone in their group.
+        command.args(["-c", text]).process_group(0);
+        command
+    }
+
+    #[test]
+    fn a_command_says_its_words_and_its_code() {
+        let said = output(shell("echo out; echo err >&2; exit 3"), Duration::from_secs(10)).unwrap();
+        assert_eq!((said.stdout, said.stderr), (b"out\n".to_vec(), b"err\n".to_vec()));
+        assert_eq!(said.status.code(), Some(3));
+    }
+
+    #[test]
+    fn no_command_holds_the_lab_up() {
+        let before = Instant::now();
+        let late = output(shell("sleep 60"), Duration::from_millis(50)).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        // What is left in the background keeps the pipes open.
+        assert!(output(shell("sleep 60 & echo done"), Duration::from_secs(30)).unwrap().status.success());
+        assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
     }
 }

@@ -18,6 +18,9 @@ use crate::moment::Moment;
 use crate::scenario::{Scenario, Step};
 use crate::traffic::Client;
 
+/// How long a shell command of a step may take.
+const COMMAND: Duration = Duration::from_secs(30);
+
 /// What came of a scenario.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {

@@ -146,9 +146,12 @@ impl Exabgp {
         let mut text = String::new();
         if self.check.is_some() {
             let path = self.site.dir.join("healthcheck.conf");
+            // ExaBGP gives its children process groups of their own: without setpriv, a check outlives it for as long as
+            // it sleeps.
             let _ = writeln!(
                 text,
-                "process healthcheck {{\n  run {PYTHON} -m exabgp healthcheck --config {};\n  encoder text;\n}}",
+                "process healthcheck {{\n  run setpriv --pdeathsig KILL {PYTHON} -m exabgp healthcheck --config {};\n  \
+                 encoder text;\n}}",
                 path.display()
             );
         }

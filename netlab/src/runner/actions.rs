@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use super::Runner;
+use super::{COMMAND, Runner};
 use crate::load;
 use crate::moment::Moment;
+use crate::process;
 use crate::scenario::{Action, NewConfig, SetService, Traffic};
 use crate::traffic::Client;
 
@@ -53,8 +54,9 @@ impl Runner<'_> {
             }
             Action::Run { at, command } => {
                 let node = self.lab.node(at).map_err(words)?;
-                let output =
-                    node.namespace.short_command("sh").args(["-c", command]).output().map_err(words)?;
+                let mut shell = node.namespace.short_command("sh");
+                shell.args(["-c", command]);
+                let output = process::output(shell, COMMAND).map_err(|e| format!("{at}: {command}: {e}"))?;
                 if output.status.success() {
                     return Ok(Moment::now());
                 }
@@ -213,7 +215,7 @@ impl Runner<'_> {
                 return Err(format!("{} was accepted", file.display()));
             };
             let line = refusal.lines().any(|line| {
-                let mut parts = line.rsplitn(2, ".yaml:").next().unwrap_or("").split(':');
+                let mut parts = line.rsplit(".yaml:").next().unwrap_or("").split(':');
                 parts.next().is_some_and(|n| n.parse::<u32>().is_ok())
             });
             if !line || !refusal.contains("hint:") {

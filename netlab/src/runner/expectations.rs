@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::Runner;
+use super::{COMMAND, Runner};
 use crate::bgp_stream::{Event, Kind, Timeline};
 use crate::capture::NoteKind;
 use crate::moment::Moment;
+use crate::process;
 use crate::scenario::{
     Expect, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening, Order,
 };
@@ -96,8 +97,8 @@ impl Runner<'_> {
             command.env("EDGEPROXY", edgeproxy.binary()).env("EDGEPROXY_SOCKET", edgeproxy.socket());
             command.env_remove("EDGEPROXY_BIN");
         }
-        let output = command.args(["-c", &wanted.run]).current_dir(self.lab.work.join(&wanted.at)).output();
-        let output = output.map_err(|error| error.to_string())?;
+        command.args(["-c", &wanted.run]).current_dir(self.lab.work.join(&wanted.at));
+        let output = process::output(command, COMMAND).map_err(|error| format!("{}: {error}", wanted.run))?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let fits = output.status.code() == Some(wanted.code)

@@ -12,7 +12,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// The calling thread is in one namespace (interface `near`, 10.9.0.1, 2001:db8:9::1), and `far` runs
 /// in the other (interface `far`, 10.9.0.2, 2001:db8:9::2).
 pub(crate) struct Pair {
-    far: mpsc::Sender<Job>,
+    far: mpsc::SyncSender<Job>,
 }
 
 impl Pair {
@@ -23,8 +23,8 @@ impl Pair {
             return None;
         }
         unshare(CloneFlags::CLONE_NEWNET).expect("root may make a namespace");
-        let (far, jobs) = mpsc::channel::<Job>();
-        let (tell, told) = mpsc::channel();
+        let (far, jobs) = mpsc::sync_channel::<Job>(1);
+        let (tell, told) = mpsc::sync_channel(1);
         thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("root may make a namespace");
             tell.send(gettid()).expect("the test waits for it");
@@ -42,7 +42,7 @@ impl Pair {
 
     /// Runs in the far namespace and waits for the end.
     pub(crate) fn far<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (give, take) = mpsc::channel();
+        let (give, take) = mpsc::sync_channel(1);
         self.far.send(Box::new(move || give.send(job()).expect("the test waits for it"))).expect("far lives");
         take.recv().expect("the job did not panic")
     }
