@@ -162,6 +162,13 @@ fn show(report: &Report, work: &Path) {
     if !report.figures.is_empty() {
         eprint!("{}", figures::table(&report.figures));
     }
+    let versions: Vec<_> =
+        report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    eprintln!(
+        "   {:.1} % of the processor time was stolen by the hypervisor; {}",
+        report.stolen_percent,
+        versions.join(", ")
+    );
     match &report.failure {
         None => {
             eprintln!("-- {} passed in {:.1} s", report.scenario, report.seconds);

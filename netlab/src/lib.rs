@@ -11,6 +11,7 @@ pub mod figures;
 pub mod lab;
 pub mod link;
 pub mod load;
+pub mod machine;
 pub mod moment;
 pub mod namespace;
 pub mod node;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::figures::Figure;
 use crate::lab::Lab;
 use crate::load::Spin;
+use crate::machine::{self, Ticks};
 use crate::moment::Moment;
 use crate::scenario::{Scenario, Step};
 use crate::traffic::Client;
@@ -31,6 +32,10 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     pub seconds: f64,
+    /// Of the routers in it.
+    pub versions: BTreeMap<String, String>,
+    /// How much processor time the hypervisor gave to others meanwhile, in percent.
+    pub stolen_percent: f64,
 }
 
 /// A scenario that runs.
@@ -58,7 +63,10 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
         figures: BTreeMap::new(),
         failure: None,
         seconds: 0.0,
+        versions: machine::versions(scenario),
+        stolen_percent: 0.0,
     };
+    let before = Ticks::now();
     match Lab::build(scenario, work) {
         Err(error) => report.failure = Some(format!("the lab could not be built: {error}")),
         Ok(lab) => {
@@ -87,6 +95,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
         }
     }
     report.seconds = start.elapsed().as_secs_f64();
+    report.stolen_percent = Ticks::now().stolen_since(before);
     report
 }
 

@@ -1,0 +1,70 @@
+//! What a report says of its circumstances: who was measured beside us, and what the machine was doing.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use crate::scenario::Scenario;
+
+/// Processor time since boot, in ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticks {
+    total: u64,
+    stolen: u64,
+}
+
+impl Ticks {
+    /// Reads the counters; zeros where there are none.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::parse(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    /// proc_stat(5): user nice system idle iowait irq softirq steal; guest time is in user already.
+    fn parse(text: &str) -> Self {
+        let line = text.lines().find(|line| line.starts_with("cpu ")).unwrap_or_default();
+        let ticks: Vec<u64> =
+            line.split_whitespace().skip(1).take(8).filter_map(|part| part.parse().ok()).collect();
+        Self { total: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0) }
+    }
+
+    /// The share of all processor time since then that the hypervisor gave to others, in percent.
+    /// Latencies of a run in which much was stolen say more about the machine than about us.
+    #[must_use]
+    pub fn stolen_since(self, earlier: Self) -> f64 {
+        let total = self.total.saturating_sub(earlier.total).max(1);
+        100.0 * self.stolen.saturating_sub(earlier.stolen) as f64 / total as f64
+    }
+}
+
+/// The versions of the routers that a scenario runs, as Debian's packages name them.
+#[must_use]
+pub fn versions(scenario: &Scenario) -> BTreeMap<String, String> {
+    let uses = |used: fn(&crate::scenario::Host) -> bool| scenario.hosts.values().any(used);
+    let packages = [
+        ("bird2", uses(|host| host.bird.is_some())),
+        ("frr", uses(|host| host.frr.is_some())),
+        ("gobgpd", uses(|host| host.gobgp.is_some())),
+        ("exabgp", uses(|host| host.exabgp.is_some())),
+    ];
+    let used = packages.into_iter().filter(|(_, used)| *used);
+    used.map(|(package, _)| (package.to_owned(), version(package))).collect()
+}
+
+fn version(package: &str) -> String {
+    let output = Command::new("dpkg-query").args(["-W", "-f=${Version}", package]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stolen_time_is_a_share_of_all() {
+        let before = Ticks::parse("cpu  100 0 0 100 0 0 0 0 0 0\ncpu0 1 1\n");
+        let after = Ticks::parse("cpu  150 0 0 130 0 0 0 20 7 0\n");
+        assert_eq!(after.stolen_since(before), 20.0);
+        assert_eq!(Ticks::parse("").stolen_since(Ticks::parse("")), 0.0);
+    }
+}
