@@ -226,3 +226,17 @@ fn a_killed_process_leaves_a_socket_that_the_next_one_replaces() {
         .unwrap();
     pop.until("it answers again", || pop.ask(&["status"]).status.success());
 }
+
+#[test]
+fn a_taken_bgp_port_ends_the_process_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bgp = taken.local_addr().unwrap();
+    let file = folder.path().join("edgeproxy.yaml");
+    fs::write(&file, configuration(&folder, 1, free(), free(), bgp)).unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_edgeproxy")).arg("run").arg(&file).output().unwrap();
+    let words = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(1), "{words}");
+    assert!(words.contains(&format!("cannot accept BGP sessions on {bgp}")), "{words}");
+    assert!(!words.contains("panicked"), "{words}");
+}

@@ -122,7 +122,7 @@ impl Appliance {
             recorder: recorder.clone(),
             commands: ask,
         };
-        let server = Server::open(&config.admin, config.observe.metrics, inputs).await?;
+        let server = Server::open(&config.admin, config.observe.metrics, inputs.clone()).await?;
 
         let stop_routing = CancellationToken::new();
         let stop_others = CancellationToken::new();
@@ -149,15 +149,17 @@ impl Appliance {
         })?;
 
         let stop = stop_others.clone();
-        let mut server = Some(server);
+        let (door, metrics) = (config.admin.clone(), config.observe.metrics);
+        let mut opened = Some(server);
         let tree = Tree::new(stop_others.clone()).child("admin", Duty::Restartable, move || {
-            let (server, stop) = (server.take(), stop.clone());
+            let (opened, stop) = (opened.take(), stop.clone());
+            let (door, inputs) = (door.clone(), inputs.clone());
             async move {
-                match server {
-                    Some(server) => server.run(stop).await,
-                    // Its sockets went with it; routing goes on without an ear for operators.
-                    None => std::future::pending().await,
-                }
+                let server = match opened {
+                    Some(server) => server,
+                    None => Server::open(&door, metrics, inputs).await?,
+                };
+                server.run(stop).await
             }
         });
 
@@ -197,23 +199,24 @@ impl Appliance {
         );
         self.notify.ready();
         let mut status = interval(STATUS_EVERY);
-        let outcome = loop {
+        let ending = loop {
             tokio::select! {
                 biased;
-                ended = &mut self.routing => break fallen("routing", ended),
-                ended = &mut self.prober => break fallen("health", ended),
+                ended = &mut self.routing => break Ending::Routed(fallen("routing", ended)),
+                ended = &mut self.prober => break Ending::Other(fallen("health", ended)),
                 request = self.signals.next() => match request {
-                    Request::Stop => break Ok(()),
+                    Request::Stop => break Ending::Other(Ok(())),
                     Request::Reload => drop(self.reload()),
                 },
                 Some(command) = self.commands.recv() => self.obey(command),
                 fallen = self.tree.run() => if let Err(fallen) = fallen {
-                    break Err(ApplianceError::Failed { part: "admin", why: fallen.to_string() });
+                    let why = fallen.to_string();
+                    break Ending::Other(Err(ApplianceError::Failed { part: "admin", why }));
                 },
                 _ = status.tick() => self.publish("running"),
             }
         };
-        self.stop(outcome).await
+        self.stop(ending).await
     }
 
     fn obey(&mut self, command: Command) {
@@ -238,37 +241,60 @@ impl Appliance {
 
     /// The planned stop: graceful shutdown, withdrawal, sessions closed, addresses gone; only then
     /// the doors for operators. A second signal ends it at once.
-    async fn stop(mut self, outcome: Result<(), ApplianceError>) -> Result<(), ApplianceError> {
+    async fn stop(mut self, ending: Ending) -> Result<(), ApplianceError> {
         self.notify.stopping();
         self.publish("stopping");
         self.stop_routing.cancel();
-        let (process, mut status) = (&self.process, interval(STATUS_EVERY));
-        let routed = loop {
-            tokio::select! {
-                ended = &mut self.routing => break fallen("routing", ended),
-                request = self.signals.next() => if request == Request::Stop {
-                    return Err(ApplianceError::Impatient);
-                },
-                _ = self.tree.run() => {}
-                _ = status.tick() => {
-                    let document = self.reload.process_status("stopping", self.started.elapsed());
-                    process.send_replace(Arc::new(document));
-                }
+        let outcome = match ending {
+            // It has closed its sessions and taken its addresses away before it ended.
+            Ending::Routed(outcome) => outcome,
+            Ending::Other(outcome) => {
+                let routed = self.wait_for_routing().await;
+                outcome.and(routed)
             }
         };
         self.stop_others.cancel();
         let _ = self.tree.run().await;
-        outcome.and(match routed {
-            // It was the routing thread's end that brought us here, and it has been told already.
-            Err(ApplianceError::Fallen { end: End::Aborted, .. }) => Ok(()),
-            other => other,
-        })
+        outcome
+    }
+
+    /// Waits for the routing thread, which has been told to stop, and keeps operators informed.
+    async fn wait_for_routing(&mut self) -> Result<(), ApplianceError> {
+        let mut status = interval(STATUS_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut self.routing => return fallen("routing", ended),
+                request = self.signals.next() => if request == Request::Stop {
+                    return Err(ApplianceError::Impatient);
+                },
+                Some(command) = self.commands.recv() => self.refuse(command),
+                _ = self.tree.run() => {}
+                _ = status.tick() => self.publish("stopping"),
+            }
+        }
+    }
+
+    fn refuse(&self, command: Command) {
+        let why = "edgeproxy is stopping and takes no commands any more".to_owned();
+        match command {
+            Command::Reload { reply } => drop(reply.send(Err(why))),
+            Command::Diff { reply, .. } => drop(reply.send(Err(why))),
+        }
     }
 
     fn publish(&self, phase: &str) {
         let document = self.reload.process_status(phase, self.started.elapsed());
         self.process.send_replace(Arc::new(document));
     }
+}
+
+/// What brought the stop about.
+enum Ending {
+    /// The routing thread ended by itself: there is nothing left to wait for.
+    Routed(Result<(), ApplianceError>),
+    /// A signal, or another part's end.
+    Other(Result<(), ApplianceError>),
 }
 
 /// The part of a configuration that the prober needs.
