@@ -22,6 +22,8 @@ pub enum Change {
 pub struct Sent {
     pub attributes: PathAttributes,
     pub at: Instant,
+    /// The neighbor asked for it again.
+    again: bool,
 }
 
 /// The routes of one session.
@@ -45,10 +47,10 @@ impl AdjRibOut {
         }
         let mut groups: Vec<(Family, PathAttributes, Vec<AnycastPrefix>)> = Vec::new();
         for (prefix, attributes) in wanted {
-            if self.0.get(prefix).is_some_and(|sent| sent.attributes == *attributes) {
+            if self.0.get(prefix).is_some_and(|sent| sent.attributes == *attributes && !sent.again) {
                 continue;
             }
-            self.0.insert(*prefix, Sent { attributes: attributes.clone(), at: now });
+            self.0.insert(*prefix, Sent { attributes: attributes.clone(), at: now, again: false });
             let family = prefix.family();
             match groups.iter_mut().find(|(f, a, _)| *f == family && a == attributes) {
                 Some((_, _, prefixes)) => prefixes.push(*prefix),
@@ -61,9 +63,12 @@ impl AdjRibOut {
         changes
     }
 
-    /// Forgets a family, so that the next [`sync`](Self::sync) sends it again (RFC 2918 §4).
+    /// The next [`sync`](Self::sync) sends a family again (RFC 2918 §4). Nothing is forgotten: what is
+    /// no longer wanted by then must still be withdrawn.
     pub fn refresh(&mut self, family: Family) {
-        self.0.retain(|prefix, _| prefix.family() != family);
+        for (_, sent) in self.0.iter_mut().filter(|(prefix, _)| prefix.family() == family) {
+            sent.again = true;
+        }
     }
 
     /// Forgets everything: the session is gone and its routes with it.
@@ -147,5 +152,15 @@ mod tests {
         rib.sync(&wanted, now);
         rib.refresh(Family::Ipv6);
         assert_eq!(rib.sync(&wanted, now), vec![Change::Announce(attributes(1), vec![prefix(1)])]);
+        assert!(rib.sync(&wanted, now).is_empty());
+    }
+
+    #[test]
+    fn a_refresh_does_not_forget_what_must_be_withdrawn() {
+        let now = Instant::now();
+        let mut rib = AdjRibOut::default();
+        rib.sync(&[(prefix(0), attributes(1))].into(), now);
+        rib.refresh(Family::Ipv4);
+        assert_eq!(rib.sync(&Table::new(), now), vec![Change::Withdraw(vec![prefix(0)])]);
     }
 }

@@ -14,6 +14,7 @@ const MOST_SOFT_DOUBLINGS: u32 = 2;
 pub struct Backoff {
     base: Duration,
     failures: u32,
+    misses: u32,
     jitter: Jitter,
 }
 
@@ -21,28 +22,33 @@ impl Backoff {
     /// `base` is the first wait; `seed` makes neighbors differ from one another.
     #[must_use]
     pub fn new(base: Duration, seed: u64) -> Self {
-        Self { base, failures: 0, jitter: Jitter::new(seed) }
+        Self { base, failures: 0, misses: 0, jitter: Jitter::new(seed) }
     }
 
     /// Counts a failed session and returns how long to wait before the next attempt.
     pub fn fail(&mut self) -> Duration {
-        self.wait(MOST_DOUBLINGS)
+        self.misses = 0;
+        let wait = self.wait(self.failures.min(MOST_DOUBLINGS));
+        self.failures = self.failures.saturating_add(1);
+        wait
     }
 
     /// Counts a connection that did not come about, where nobody did anything wrong.
     pub fn miss(&mut self) -> Duration {
-        self.wait(MOST_SOFT_DOUBLINGS)
+        let wait = self.wait(self.misses.min(MOST_SOFT_DOUBLINGS));
+        self.misses = self.misses.saturating_add(1);
+        wait
     }
 
-    fn wait(&mut self, most_doublings: u32) -> Duration {
-        let doubled = self.base * 2u32.pow(self.failures.min(most_doublings));
-        self.failures = self.failures.saturating_add(1);
+    fn wait(&mut self, doublings: u32) -> Duration {
+        let doubled = self.base * 2u32.pow(doublings);
         self.jitter.shorten(doubled.min(LONGEST))
     }
 
     /// Forgets the failures: the neighbor has proven itself.
     pub fn reset(&mut self) {
         self.failures = 0;
+        self.misses = 0;
     }
 
     /// A timer's jitter from the same source.

@@ -54,8 +54,8 @@ pub enum PeerEvent {
         withdrawn: usize,
         announced: usize,
     },
-    /// An UPDATE was taken as a withdrawal (RFC 7606).
-    TreatedAsWithdraw(String),
+    /// An UPDATE was taken as a withdrawal (RFC 7606); told for the first, second, fourth, … of a session.
+    TreatedAsWithdraw { what: String, total: u64 },
 }
 
 /// Whether and when we dial.
@@ -192,6 +192,10 @@ impl Peer {
             return Err("this neighbor is being stopped".to_owned());
         }
         if let Some(until) = self.refuse_until.filter(|until| *until > now) {
+            if origin == Origin::Dialled {
+                // This attempt is over; without a next one the neighbor would never be dialled again.
+                self.redial(until - now, now);
+            }
             let left = until.duration_since(now).as_secs() + 1;
             return Err(format!("idle hold for another {left} s after: {}", self.report.last_words()));
         }

@@ -7,12 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{pending, select_all};
+use futures_util::future::{join_all, pending, select_all};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::notification::Notification;
 use super::origin::OriginSet;
@@ -87,24 +87,32 @@ impl Speaker {
     /// # Errors
     /// [`BgpError::Listen`] when a configured address cannot be listened on.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), BgpError> {
-        self.follow_config().await?;
+        // At the start an address that cannot be had is the operator's to mend; later it is not worth
+        // the sessions that stand (see follow_listeners).
+        self.follow_listeners().into_iter().next().map_or(Ok(()), Err)?;
+        self.follow_neighbors().await;
         let mut suspect = interval(SUSPECT_EVERY);
         let ring = self.ring.clone();
-        loop {
+        let ended = loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => break Ok(()),
                 () = ring.notified() => self.publish(),
                 changed = self.wanted.changed() => {
-                    changed.map_err(|_| BgpError::DecisionGone)?;
+                    if changed.is_err() {
+                        break Err(BgpError::DecisionGone);
+                    }
                     self.wanted.mark_unchanged();
                     self.publish();
                 }
                 changed = self.config.changed() => {
                     if changed.is_err() {
-                        break;
+                        break Ok(());
                     }
-                    self.follow_config().await?;
+                    for error in self.follow_listeners() {
+                        error!("{error}; sessions and other listeners stay as they are, the next reload tries again");
+                    }
+                    self.follow_neighbors().await;
                     self.publish();
                 }
                 accepted = accept(&self.listeners) => match accepted {
@@ -114,67 +122,90 @@ impl Speaker {
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                _ = suspect.tick() => self.suspect(),
+                _ = suspect.tick() => {
+                    self.suspect();
+                    self.revive();
+                }
             }
-        }
+        };
         self.stop().await;
-        Ok(())
+        ended
     }
 
-    /// Brings listeners and neighbors to the configuration; sessions that did not change stay.
-    async fn follow_config(&mut self) -> Result<(), BgpError> {
+    /// Brings the neighbors to the configuration; sessions that did not change stay.
+    async fn follow_neighbors(&mut self) {
         let config = self.config.borrow_and_update().clone();
         let local = Local { asn: config.asn, id: config.router_id };
-        self.follow_listeners(&config)?;
-        let names: Vec<_> = self.neighbors.keys().cloned().collect();
-        for name in names {
-            let running = &self.neighbors[&name];
-            match config.neighbors.iter().find(|n| n.name == name) {
-                Some(new) if *new == running.neighbor && running.local == local => {}
+        let mut ending = Vec::new();
+        for name in self.neighbors.keys().cloned().collect::<Vec<_>>() {
+            let Some(running) = self.neighbors.get_mut(&name) else { continue };
+            let last_words = match config.neighbors.iter().find(|n| n.name == name) {
+                Some(new) if *new == running.neighbor && running.local == local => continue,
                 Some(new) if survives(&running.neighbor, new) && running.local == local => {
-                    // The task takes commands at every turn; a full channel empties itself.
-                    let _ = running.commands.send(Command::Configure(Box::new(new.clone()))).await;
-                    if let Some(running) = self.neighbors.get_mut(&name) {
+                    let configure = Command::Configure(Box::new(new.clone()));
+                    // The task takes commands at every turn; a channel that stays full is a hung task.
+                    if matches!(timeout(LAST_WORDS, running.commands.send(configure)).await, Ok(Ok(()))) {
                         running.neighbor = new.clone();
+                        continue;
                     }
+                    Notification::configuration_change()
                 }
-                Some(_) => self.end(&name, Notification::configuration_change()).await,
-                None => self.end(&name, Notification::deconfigured()).await,
-            }
+                Some(_) => Notification::configuration_change(),
+                None => Notification::deconfigured(),
+            };
+            ending.extend(self.neighbors.remove(&name).map(|running| (running, last_words)));
         }
+        end(ending).await;
         for neighbor in &config.neighbors {
             if !self.neighbors.contains_key(&neighbor.name) {
                 self.start(local, neighbor.clone());
             }
         }
-        Ok(())
     }
 
-    fn follow_listeners(&mut self, config: &Bgp) -> Result<(), BgpError> {
+    /// Brings the listeners and their keys to the configuration. Returns what could not be done;
+    /// everything else has been.
+    fn follow_listeners(&mut self) -> Vec<BgpError> {
+        let config = self.config.borrow().clone();
+        let mut failed = Vec::new();
         self.listeners.retain(|(address, _)| config.listen.contains(address));
         for (address, listener) in &self.listeners {
-            let gone = self
-                .neighbors
-                .values()
-                .map(|r| &r.neighbor)
-                .filter(|old| !config.neighbors.iter().any(|new| new.address == old.address));
-            let keys = gone
-                .map(|n| (n.address, None))
-                .chain(config.neighbors.iter().map(|n| (n.address, n.password.as_ref().map(|p| p.expose()))));
+            let gone = self.neighbors.values().map(|r| &r.neighbor).filter(|old| {
+                !config.neighbors.iter().any(|new| new.address == old.address)
+            });
+            let keys = gone.map(|n| (n.address, None)).chain(
+                config.neighbors.iter().map(|n| (n.address, n.password.as_ref().map(|p| p.expose()))),
+            );
             for (neighbor, key) in keys {
-                socket::set_listen_key(listener, *address, neighbor, key)
-                    .map_err(|source| BgpError::Listen { address: *address, source })?;
+                if let Err(source) = socket::set_listen_key(listener, *address, neighbor, key) {
+                    failed.push(BgpError::Listen { address: *address, source });
+                }
             }
         }
         for address in &config.listen {
-            if !self.listeners.iter().any(|(existing, _)| existing == address) {
-                let listener = socket::listen(*address, &config.neighbors)
-                    .map_err(|source| BgpError::Listen { address: *address, source })?;
-                info!(%address, "accepting BGP sessions");
-                self.listeners.push((*address, listener));
+            if self.listeners.iter().any(|(existing, _)| existing == address) {
+                continue;
+            }
+            match socket::listen(*address, &config.neighbors) {
+                Ok(listener) => {
+                    info!(%address, "accepting BGP sessions");
+                    self.listeners.push((*address, listener));
+                }
+                Err(source) => failed.push(BgpError::Listen { address: *address, source }),
             }
         }
-        Ok(())
+        failed
+    }
+
+    /// Starts neighbors again whose task has ended by itself: a panic is an end like any other.
+    fn revive(&mut self) {
+        let ended = self.neighbors.iter().filter(|(_, running)| running.task.is_finished());
+        for name in ended.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            let Some(running) = self.neighbors.remove(&name) else { continue };
+            error!(neighbor = name, "the neighbor's task ended unexpectedly; it is started again");
+            self.start(running.local, running.neighbor);
+            self.publish();
+        }
     }
 
     fn start(&mut self, local: Local, neighbor: Neighbor) {
@@ -196,12 +227,6 @@ impl Speaker {
         let task = Task::spawn(format!("neighbor {}", neighbor.name), transport::run(peer, ends));
         let running = Running { neighbor, local, commands, report: reports, task };
         self.neighbors.insert(running.neighbor.name.clone(), running);
-    }
-
-    async fn end(&mut self, name: &str, last_words: Notification) {
-        let Some(running) = self.neighbors.remove(name) else { return };
-        let _ = running.commands.send(Command::Stop(last_words)).await;
-        let _ = timeout(LAST_WORDS, running.task).await;
     }
 
     /// Hands a connection to its neighbor; strangers are closed without an octet.
@@ -230,7 +255,7 @@ impl Speaker {
         let mut status = Vec::with_capacity(self.neighbors.len());
         for running in self.neighbors.values() {
             let report = running.report.borrow();
-            if report.delivery.established {
+            if report.delivery.established && !running.task.is_finished() {
                 delivered = delivered.min(report.delivery.written);
             }
             status.push(report.status.clone());
@@ -241,12 +266,10 @@ impl Speaker {
 
     /// Tells neighbors without a session what the kernel dropped meanwhile.
     fn suspect(&mut self) {
-        let missing = |running: &&Running| !running.report.borrow().delivery.established;
-        if !self.neighbors.values().any(|running| missing(&running)) {
-            return;
-        }
+        // Read at every turn: what was dropped while all was well explains nothing later.
         let Ok(now) = Drops::read() else { return };
         let before = std::mem::replace(&mut self.drops, now);
+        let missing = |running: &&Running| !running.report.borrow().delivery.established;
         for running in self.neighbors.values().filter(missing) {
             if let Some(words) = suspicion(&running.neighbor, before, now) {
                 // Only words: when the channel is full they come again.
@@ -258,18 +281,20 @@ impl Speaker {
     async fn stop(&mut self) {
         let text = self.config.borrow().shutdown.text.clone();
         self.listeners.clear();
-        let tasks: Vec<_> = std::mem::take(&mut self.neighbors).into_values().collect();
-        for running in &tasks {
-            let _ = running.commands.try_send(Command::Stop(Notification::shutdown(&text)));
-        }
-        let all = async {
-            for running in tasks {
-                let _ = running.task.await;
-            }
-        };
-        if timeout(LAST_WORDS, all).await.is_err() {
-            warn!("not every neighbor took the last words in time; their sessions end with the process");
-        }
+        let last_words = Notification::shutdown(&text);
+        let all = std::mem::take(&mut self.neighbors).into_values();
+        end(all.map(|running| (running, last_words.clone())).collect()).await;
+    }
+}
+
+/// Stops neighbors side by side; each has the same little time for its last words.
+async fn end(neighbors: Vec<(Running, Notification)>) {
+    for (running, last_words) in &neighbors {
+        let _ = running.commands.try_send(Command::Stop(last_words.clone()));
+    }
+    let all = join_all(neighbors.into_iter().map(|(running, _)| running.task));
+    if timeout(LAST_WORDS, all).await.is_err() {
+        warn!("not every neighbor took the last words in time; those sessions end without them");
     }
 }
 
@@ -290,24 +315,24 @@ fn suspicion(neighbor: &Neighbor, before: Drops, now: Drops) -> Option<String> {
     let seen = |count: fn(&Drops) -> u64| count(&now).saturating_sub(count(&before));
     if protected && seen(|d| d.md5_wrong) > 0 {
         return Some(
-            "segments with a wrong TCP-MD5 signature arrive: the password here and at the neighbor differ"
+            "segments with a wrong TCP-MD5 signature arrive: perhaps the password here and at the neighbor differ"
                 .to_owned(),
         );
     }
     if protected && seen(|d| d.md5_missing) > 0 {
         return Some(
-            "segments without a TCP-MD5 signature arrive: the neighbor has no password for us".to_owned(),
+            "segments without a TCP-MD5 signature arrive: perhaps the neighbor has no password for us".to_owned(),
         );
     }
     if !protected && seen(|d| d.md5_unexpected) > 0 {
         return Some(
-            "segments with a TCP-MD5 signature arrive: the neighbor has a password for us, password_file is missing here"
+            "segments with a TCP-MD5 signature arrive: perhaps the neighbor has a password for us, and password_file is missing here"
                 .to_owned(),
         );
     }
     if neighbor.ttl_security.is_some() && seen(|d| d.low_ttl) > 0 {
         return Some(
-            "segments arrive with a TTL under what ttl_security asks for: the neighbor is further away, \
+            "segments arrive with a TTL under what ttl_security asks for: perhaps the neighbor is further away, \
              or does not send with TTL 255"
                 .to_owned(),
         );

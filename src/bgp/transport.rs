@@ -68,13 +68,18 @@ pub async fn run(peer: Peer, ends: Ends) {
         unconfirmed: BTreeMap::new(),
         ends,
     };
-    while !transport.peer.is_stopped() {
+    loop {
         transport.settle();
+        if transport.peer.is_stopped() {
+            return transport.report(Instant::now());
+        }
         if !transport.wait().await {
             return;
         }
+        // A socket that is always readable never makes its task wait: without this, one neighbor
+        // that sends without end would keep the thread from all others and from the decision.
+        tokio::task::yield_now().await;
     }
-    transport.report(Instant::now());
 }
 
 struct Transport {
@@ -165,6 +170,11 @@ impl Transport {
                 }
                 self.peer.set_wanted(wanted);
             }
+            // Before the reads, which may be ready for ever.
+            command = self.ends.commands.recv() => match command {
+                None => return false,
+                Some(command) => self.obey(command),
+            },
             () = readable(dialled) => self.read(Origin::Dialled),
             () = readable(accepted) => self.read(Origin::Accepted),
             () = writable(dialled), if waits(Origin::Dialled) => {}
@@ -177,10 +187,6 @@ impl Transport {
                     Err(words) => self.peer.handle_dial_failed(words, now),
                 }
             }
-            command = self.ends.commands.recv() => match command {
-                None => return false,
-                Some(command) => self.obey(command),
-            },
             () = sleep_until(wake.into()) => {}
         }
         true
@@ -207,7 +213,10 @@ impl Transport {
     fn connected(&mut self, origin: Origin, stream: TcpStream, now: Instant) {
         let connected = match stream.local_addr() {
             Ok(local) => self.peer.handle_connected(origin, local.ip().to_canonical(), now),
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                self.peer.handle_dial_failed(error.to_string(), now);
+                Err(error.to_string())
+            }
         };
         match connected {
             Ok(()) => self.streams[origin as usize] = Some(stream),
@@ -245,8 +254,8 @@ impl Transport {
                 PeerEvent::Sent { withdrawn, announced } => {
                     info!(neighbor = name, withdrawn, announced, "routes sent");
                 }
-                PeerEvent::TreatedAsWithdraw(what) => {
-                    warn!(neighbor = name, "malformed UPDATE taken as a withdrawal (RFC 7606): {what}");
+                PeerEvent::TreatedAsWithdraw { what, total } => {
+                    warn!(neighbor = name, total, "malformed UPDATE taken as a withdrawal (RFC 7606): {what}");
                 }
             }
         }

@@ -48,7 +48,7 @@ pub struct Bgp {
     pub listen: Vec<SocketAddr>,
     /// How a planned stop goes.
     pub shutdown: Shutdown,
-    /// In the order of the file; names and (address, port) are unique.
+    /// In the order of the file; names and addresses are unique.
     pub neighbors: Vec<Neighbor>,
 }
 

@@ -7,11 +7,15 @@ use crate::bgp::collision::{self, Origin, Speaker};
 use crate::bgp::fsm;
 use crate::bgp::message::{Malformed, Message, Open, Update};
 use crate::bgp::notification::Notification;
+use crate::config::bgp::Family;
 
 impl Peer {
     /// Octets came.
     pub fn handle_octets(&mut self, origin: Origin, octets: &[u8], now: Instant) {
         let Some(connection) = &mut self.connections[origin as usize] else { return };
+        if connection.is_closing() {
+            return;
+        }
         connection.decoder.push(octets);
         loop {
             let Some(connection) = &mut self.connections[origin as usize] else { return };
@@ -38,8 +42,8 @@ impl Peer {
             }
             Message::RouteRefresh(family) => {
                 let Some(family) = family else {
-                    // RFC 2918 §4: a family that was not agreed on is ignored.
-                    return self.event(origin, fsm::Event::Keepalive, None, now);
+                    // RFC 2918 §4: a family that was not agreed on is ignored, but the neighbor lives.
+                    return self.event(origin, fsm::Event::RouteRefresh(Family::Ipv4), None, now);
                 };
                 self.event(origin, fsm::Event::RouteRefresh(family), None, now);
                 if self.is_established(origin) {
@@ -90,10 +94,14 @@ impl Peer {
                 self.event(origin, fsm::Event::BadUpdate(notification), Some(words), now);
             }
             Ok(routes) => {
-                if let Some(what) = &routes.treated_as_withdraw {
-                    self.push_event(PeerEvent::TreatedAsWithdraw(what.clone()));
-                }
                 let counted = self.received.count(&routes);
+                let total = self.received.treated_as_withdraw;
+                // The first ones are news; a whole table with the same fault must not fill the disk.
+                if let Some(what) = routes.treated_as_withdraw.clone()
+                    && total.is_power_of_two()
+                {
+                    self.push_event(PeerEvent::TreatedAsWithdraw { what, total });
+                }
                 self.event(origin, fsm::Event::Update, None, now);
                 if let Err(over) = counted {
                     let words = format!(

@@ -121,7 +121,7 @@ impl Peer {
             asn: self.neighbor.asn.0,
             state: state.as_str().to_owned(),
             in_state_ms: ms(furthest.map_or(report.since, |c| c.since)),
-            problem: suspicion.or_else(|| report.problem.clone()).or_else(waiting),
+            problem: joined(report.problem.clone(), suspicion).or_else(waiting),
             last_error: report.last_error.clone(),
             local_address: furthest.map(|c| c.local_address.to_string()),
             remote_id: furthest.and_then(|c| c.remote).map(|(id, _)| id.to_string()),
@@ -154,5 +154,13 @@ impl Peer {
                 })
                 .collect(),
         }
+    }
+}
+
+/// What happened, and what was seen beside it.
+fn joined(problem: Option<String>, suspicion: Option<String>) -> Option<String> {
+    match (problem, suspicion) {
+        (Some(problem), Some(suspicion)) => Some(format!("{problem}; {suspicion}")),
+        (problem, suspicion) => problem.or(suspicion),
     }
 }

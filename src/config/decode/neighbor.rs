@@ -36,7 +36,7 @@ pub(super) fn decode(
     let address = address_at.as_ref().and_then(neighbor_address);
     let port = fields.get("port").and_then(|spot| spot.number(1..=65535)).unwrap_or(179);
     if let (Some(spot), Some(address)) = (&address_at, address) {
-        sockets.claim(spot, &format!("{address} port {port}"));
+        sockets.claim(spot, &address.to_string());
     }
     let asn = fields.need("asn").and_then(|spot| bgp::asn(&spot));
 
