@@ -23,7 +23,7 @@ use crate::config::anycast::{Anycast, AnycastPrefix};
 use crate::health::HealthView;
 use crate::observe::status::{AddressStatus, PrefixStatus};
 use crate::supervise::task::Task;
-use crate::sys::address::{Addresses, Owner};
+use crate::sys::address::{Addresses, Found, Owner};
 
 /// Ages in the status documents are never older than this.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -103,7 +103,8 @@ impl Announcer {
         let revision = self.ledger.wanted().revision();
         let delivered = self.ends.delivered.wait_for(|delivered| *delivered >= revision);
         match timeout(DELIVERY_PATIENCE, delivered).await {
-            Ok(_) => info!("all prefixes are withdrawn"),
+            Ok(Ok(_)) => info!("all prefixes are withdrawn"),
+            Ok(Err(_)) => warn!("the speaker has ended; its sessions ended with it"),
             Err(_) => {
                 warn!("a neighbor did not take the withdrawal in time; its session's end withdraws instead");
             }
@@ -186,18 +187,38 @@ impl Announcer {
         for (revision, deadline, address, device) in std::mem::take(&mut self.leftover) {
             if delivered < revision && now < deadline {
                 self.leftover.push((revision, deadline, address, device));
-            } else if let Err(error) = self.addresses.release(address, &device).await {
-                warn!(%address, device, "an anycast address could not be taken away: {error}");
+            } else {
+                match timeout(NETLINK_PATIENCE, self.addresses.release(address, &device)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        warn!(%address, device, "an anycast address could not be taken away: {error}")
+                    }
+                    Err(_) => warn!(%address, device, "an anycast address could not be taken away in time"),
+                }
             }
         }
     }
 
-    /// Binds every address of the plan that is not bound yet, and looks after the others.
+    /// Binds every address of the plan that is not bound yet, and looks after the others: one look
+    /// at the kernel's table for all of them.
     async fn bind(&mut self) {
-        for (prefix, anycast) in &self.plan.anycast.clone() {
+        let plan = self.plan.clone();
+        let found = match timeout(NETLINK_PATIENCE, self.addresses.look()).await {
+            Ok(Ok(found)) => found,
+            failed => {
+                // Not knowing is no reason to withdraw what was bound a moment ago.
+                let why = failed.map_or_else(
+                    |_| "no answer in time".to_owned(),
+                    |e| e.err().map_or_else(String::new, |e| e.to_string()),
+                );
+                warn!("the kernel's addresses cannot be read at the moment: {why}");
+                return;
+            }
+        };
+        for (prefix, anycast) in &plan.anycast {
             let mut binding = Binding::Bound;
             for address in &anycast.addresses {
-                if let Err(error) = self.bind_one(*address, anycast).await
+                if let Err(error) = self.bind_one(*address, anycast, &found).await
                     && binding == Binding::Bound
                 {
                     binding = Binding::Missing { address: *address, error };
@@ -205,12 +226,12 @@ impl Announcer {
             }
             self.bindings.insert(*prefix, binding);
         }
-        self.bindings.retain(|prefix, _| self.plan.anycast.contains_key(prefix));
+        self.bindings.retain(|prefix, _| plan.anycast.contains_key(prefix));
     }
 
-    async fn bind_one(&mut self, address: IpAddr, anycast: &Anycast) -> Result<(), String> {
+    async fn bind_one(&mut self, address: IpAddr, anycast: &Anycast, found: &Found) -> Result<(), String> {
         let device = anycast.device.as_str();
-        let bound = timeout(NETLINK_PATIENCE, self.addresses.bind(address, device)).await;
+        let bound = timeout(NETLINK_PATIENCE, self.addresses.bind(address, device, found)).await;
         let bound = match bound {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("the kernel did not answer in time".to_owned()),

@@ -87,6 +87,9 @@ impl Decoder {
         let Some(length) = wire::peek_message_length(&self.0, limit).map_err(Malformed)? else {
             return Ok(None);
         };
+        if !fits_its_type(self.0[18], length) {
+            return Err(Malformed(wire::DecodeError::InvalidLength { length }));
+        }
         if self.0.len() < usize::from(length) {
             return Ok(None);
         }
@@ -112,6 +115,17 @@ impl Decoder {
             wire::Message::RouteRefresh(refresh) => Message::RouteRefresh(asked_family(&refresh)),
             _ => Message::Keepalive,
         }))
+    }
+}
+
+/// Whether a length is possible for a type of message at all (RFC 4271 §6.1).
+fn fits_its_type(kind: u8, length: u16) -> bool {
+    match kind {
+        1 => length >= 29,
+        2 => length >= 23,
+        3 => length >= 21,
+        4 => length == 19,
+        _ => true,
     }
 }
 

@@ -55,7 +55,10 @@ pub enum PeerEvent {
         announced: usize,
     },
     /// An UPDATE was taken as a withdrawal (RFC 7606); told for the first, second, fourth, … of a session.
-    TreatedAsWithdraw { what: String, total: u64 },
+    TreatedAsWithdraw {
+        what: String,
+        total: u64,
+    },
 }
 
 /// Whether and when we dial.

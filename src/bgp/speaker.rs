@@ -170,12 +170,14 @@ impl Speaker {
         let mut failed = Vec::new();
         self.listeners.retain(|(address, _)| config.listen.contains(address));
         for (address, listener) in &self.listeners {
-            let gone = self.neighbors.values().map(|r| &r.neighbor).filter(|old| {
-                !config.neighbors.iter().any(|new| new.address == old.address)
-            });
-            let keys = gone.map(|n| (n.address, None)).chain(
-                config.neighbors.iter().map(|n| (n.address, n.password.as_ref().map(|p| p.expose()))),
-            );
+            let gone = self
+                .neighbors
+                .values()
+                .map(|r| &r.neighbor)
+                .filter(|old| !config.neighbors.iter().any(|new| new.address == old.address));
+            let keys = gone
+                .map(|n| (n.address, None))
+                .chain(config.neighbors.iter().map(|n| (n.address, n.password.as_ref().map(|p| p.expose()))));
             for (neighbor, key) in keys {
                 if let Err(source) = socket::set_listen_key(listener, *address, neighbor, key) {
                     failed.push(BgpError::Listen { address: *address, source });
@@ -321,7 +323,8 @@ fn suspicion(neighbor: &Neighbor, before: Drops, now: Drops) -> Option<String> {
     }
     if protected && seen(|d| d.md5_missing) > 0 {
         return Some(
-            "segments without a TCP-MD5 signature arrive: perhaps the neighbor has no password for us".to_owned(),
+            "segments without a TCP-MD5 signature arrive: perhaps the neighbor has no password for us"
+                .to_owned(),
         );
     }
     if !protected && seen(|d| d.md5_unexpected) > 0 {

@@ -255,7 +255,10 @@ impl Transport {
                     info!(neighbor = name, withdrawn, announced, "routes sent");
                 }
                 PeerEvent::TreatedAsWithdraw { what, total } => {
-                    warn!(neighbor = name, total, "malformed UPDATE taken as a withdrawal (RFC 7606): {what}");
+                    warn!(
+                        neighbor = name,
+                        total, "malformed UPDATE taken as a withdrawal (RFC 7606): {what}"
+                    );
                 }
             }
         }

@@ -81,6 +81,10 @@ impl<T> Future for Thread<T> {
     type Output = Result<T, End>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.ended.is_terminated() {
+            // It has been told already; asking again is no reason to panic.
+            return Poll::Ready(Err(End::Aborted));
+        }
         Pin::new(&mut self.ended).poll(context).map(|told| told.unwrap_or(Err(End::Aborted)))
     }
 }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
+use rtnetlink::packet_route::link::LinkAttribute;
 
 /// Our mark on addresses (IFA_PROTO, Linux 5.18): after a crash the next start knows them as ours.
 const OURS: AddressProtocol = AddressProtocol::Other(0xED);
@@ -20,6 +21,13 @@ pub enum Owner {
     Ours,
     /// It was there before us and stays.
     Operator,
+}
+
+/// What was on the devices at one look.
+#[derive(Debug, Default)]
+pub struct Found {
+    devices: BTreeMap<String, u32>,
+    addresses: BTreeMap<(IpAddr, u32), Owner>,
 }
 
 /// The anycast addresses of this process. Dropping it leaves them bound: taking them away is an
@@ -40,46 +48,77 @@ impl Addresses {
         Ok((Self { handle, held: BTreeMap::new() }, Box::pin(connection)))
     }
 
-    /// Binds an address to a device unless it is there already.
-    ///
-    /// # Errors
-    /// The device does not exist, or the kernel refuses; the words say what to do.
-    pub async fn bind(&mut self, address: IpAddr, device: &str) -> io::Result<Owner> {
-        let index = self.index(device).await?;
-        let owner = match self.find(address, index).await? {
-            Some(message) if is_ours(&message) => Owner::Ours,
-            Some(_) => Owner::Operator,
-            None => {
-                self.add(address, index, device).await?;
-                Owner::Ours
-            }
-        };
-        self.held.insert((address, device.to_owned()), owner);
-        Ok(owner)
-    }
-
-    /// Whether an address is on the device at this moment, and whose it is.
+    /// Reads which addresses are on which devices: one dump of each, however many there are.
     ///
     /// # Errors
     /// The kernel's.
-    pub async fn check(&self, address: IpAddr, device: &str) -> io::Result<Option<Owner>> {
-        let index = self.index(device).await?;
-        let found = self.find(address, index).await?;
-        Ok(found.map(|message| if is_ours(&message) { Owner::Ours } else { Owner::Operator }))
+    pub async fn look(&self) -> io::Result<Found> {
+        let mut found = Found::default();
+        let mut links = self.handle.link().get().execute();
+        while let Some(link) = links.try_next().await.map_err(io::Error::other)? {
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+            found.devices.extend(name.map(|name| (name, link.header.index)));
+        }
+        let mut addresses = self.handle.address().get().execute();
+        while let Some(message) = addresses.try_next().await.map_err(io::Error::other)? {
+            let owner = if is_ours(&message) { Owner::Ours } else { Owner::Operator };
+            let index = message.header.index;
+            let of = |attribute: &AddressAttribute| match attribute {
+                AddressAttribute::Address(address) | AddressAttribute::Local(address) => Some(*address),
+                _ => None,
+            };
+            let addresses = message.attributes.iter().filter_map(of);
+            found.addresses.extend(addresses.map(|address| ((address, index), owner)));
+        }
+        Ok(found)
+    }
+
+    /// Binds an address to a device unless it is there already, by what was found at the last look.
+    ///
+    /// # Errors
+    /// The device does not exist, or the kernel refuses; the words say what to do.
+    pub async fn bind(&mut self, address: IpAddr, device: &str, found: &Found) -> io::Result<Owner> {
+        let index = *found.devices.get(device).ok_or_else(|| no_such_device(device))?;
+        let key = (address, device.to_owned());
+        let owner = match found.addresses.get(&(address, index)) {
+            // Kernels before 5.18 keep no mark: what we put there ourselves stays ours.
+            Some(_) if self.held.get(&key) == Some(&Owner::Ours) => Owner::Ours,
+            Some(owner) => *owner,
+            None => {
+                // Before the attempt: should it be given up half way, the address may be there.
+                self.held.insert(key.clone(), Owner::Ours);
+                if let Err(error) = self.add(address, index, device).await {
+                    self.held.remove(&key);
+                    return Err(error);
+                }
+                Owner::Ours
+            }
+        };
+        self.held.insert(key, owner);
+        Ok(owner)
     }
 
     /// Takes an address away if it is ours.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's; the address stays ours and can be tried again.
     pub async fn release(&mut self, address: IpAddr, device: &str) -> io::Result<()> {
-        if self.held.remove(&(address, device.to_owned())) != Some(Owner::Ours) {
-            return Ok(());
+        let key = (address, device.to_owned());
+        if self.held.get(&key) == Some(&Owner::Ours) {
+            let mut links = self.handle.link().get().match_name(device.to_owned()).execute();
+            // With the device its addresses are gone too.
+            if let Ok(Some(link)) = links.try_next().await
+                // An operator may have taken it, or put their own in its place, meanwhile.
+                && let Some(message) = self.find(address, link.header.index).await?.filter(is_ours)
+            {
+                self.handle.address().del(message).execute().await.map_err(io::Error::other)?;
+            }
         }
-        let index = self.index(device).await?;
-        // An operator may have taken it, or put their own in its place, meanwhile.
-        let Some(message) = self.find(address, index).await?.filter(is_ours) else { return Ok(()) };
-        self.handle.address().del(message).execute().await.map_err(io::Error::other)
+        self.held.remove(&key);
+        Ok(())
     }
 
     /// Takes all addresses away that are ours.
@@ -95,17 +134,6 @@ impl Addresses {
             }
         }
         first
-    }
-
-    async fn index(&self, device: &str) -> io::Result<u32> {
-        let mut links = self.handle.link().get().match_name(device.to_owned()).execute();
-        match links.try_next().await {
-            Ok(Some(link)) => Ok(link.header.index),
-            _ => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("there is no interface {device}: create it, or correct anycast[].device"),
-            )),
-        }
     }
 
     async fn find(&self, address: IpAddr, index: u32) -> io::Result<Option<AddressMessage>> {
@@ -142,6 +170,11 @@ impl Addresses {
             io::Error::other(format!("cannot bind {address} to {device}: {error}{hint}"))
         })
     }
+}
+
+fn no_such_device(device: &str) -> io::Error {
+    let words = format!("there is no interface {device}: create it, or correct anycast[].device");
+    io::Error::new(io::ErrorKind::NotFound, words)
 }
 
 fn is_ours(message: &AddressMessage) -> bool {

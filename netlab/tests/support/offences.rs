@@ -89,12 +89,9 @@ fn header_cases() -> Vec<Case> {
         case("length 65535", OpenSent, header(MARKER, 65535, 1, &[]), NotifiedWith(1, 2, &[0xff, 0xff])),
         case("type 0", OpenSent, craft::message(0, &[]), NotifiedWith(1, 3, &[0])),
         case("type 9", Established, craft::message(9, &[]), NotifiedWith(1, 3, &[9])),
-        case("a KEEPALIVE of 20", Established, craft::message(4, &[0]), NotifiedWith(1, 2, &[0, 20]))
-            .but_answers(NotifiedWith(1, 2, &[])),
-        case("an UPDATE of 22", Established, craft::message(2, &[0, 0, 0]), NotifiedWith(1, 2, &[0, 22]))
-            .but_answers(Notified(3, 1)),
-        case("an OPEN of 28", OpenSent, craft::message(1, &[4; 9]), NotifiedWith(1, 2, &[0, 28]))
-            .but_answers(Notified(2, 0)),
+        case("a KEEPALIVE of 20", Established, craft::message(4, &[0]), NotifiedWith(1, 2, &[0, 20])),
+        case("an UPDATE of 22", Established, craft::message(2, &[0, 0, 0]), NotifiedWith(1, 2, &[0, 22])),
+        case("an OPEN of 28", OpenSent, craft::message(1, &[4; 9]), NotifiedWith(1, 2, &[0, 28])),
         // §6.1 names it, although §6.4 gives no answer to what is wrong in a NOTIFICATION.
         case("a NOTIFICATION of 20", Established, craft::message(3, &[6]), NotifiedWith(1, 2, &[0, 20])),
     ]
