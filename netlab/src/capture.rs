@@ -29,6 +29,8 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 const LARGEST_PACKET: usize = 1 << 17;
 /// How soon a stop is noticed.
 const POLL: Duration = Duration::from_millis(20);
+/// How long after a stop waiting packets are still read.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// Events and notes kept; what comes after is counted only.
 const MAX_KEPT: usize = 1_000_000;
 
@@ -197,9 +199,14 @@ impl Worker {
     fn run(mut self) {
         let mut buffer = vec![0u8; LARGEST_PACKET];
         let mut events = Vec::new();
+        let mut last_call = None;
         loop {
-            // Read before the flag: what had arrived when it was raised is still taken.
+            // Read before the flag: what had arrived when it was raised is still taken, but not all
+            // that goes on arriving.
             let stopping = self.shared.stop.load(Ordering::Acquire);
+            if stopping && *last_call.get_or_insert_with(|| Moment::now() + LAST_CALL) < Moment::now() {
+                break;
+            }
             match packet::receive(&self.socket, &mut buffer) {
                 Ok(received) => self.take(received, &buffer[..received.len], &mut events),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
