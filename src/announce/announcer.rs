@@ -191,7 +191,7 @@ impl Announcer {
                 match timeout(NETLINK_PATIENCE, self.addresses.release(address, &device)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        warn!(%address, device, "an anycast address could not be taken away: {error}")
+                        warn!(%address, device, "an anycast address could not be taken away: {error}");
                     }
                     Err(_) => warn!(%address, device, "an anycast address could not be taken away in time"),
                 }
