@@ -36,6 +36,39 @@ impl Ticks {
     }
 }
 
+/// Processor seconds of a process, of its children that ended, and of all its descendants that run.
+#[must_use]
+pub fn seconds_of(pid: u32) -> f64 {
+    let listing = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = listing.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let table: BTreeMap<u32, (u32, u64)> = pids.filter_map(|pid| Some((pid, stat(pid)?))).collect();
+    let is_ours = |mut one: u32| {
+        // A bound, should a parent be reused while we look.
+        for _ in 0..64 {
+            if one == pid {
+                return true;
+            }
+            match table.get(&one) {
+                Some((parent, _)) => one = *parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    let ticks: u64 = table.iter().filter(|(one, _)| is_ours(**one)).map(|(_, (_, ticks))| ticks).sum();
+    // USER_HZ is 100 on every architecture that Debian supports.
+    ticks as f64 / 100.0
+}
+
+/// The parent of a process, and its ticks with those of its children that ended (proc_pid_stat(5)).
+fn stat(pid: u32) -> Option<(u32, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in brackets may hold anything.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
+    Some((fields.get(1)?.parse().ok()?, ticks))
+}
+
 /// The versions of the routers that a scenario runs, as Debian's packages name them.
 #[must_use]
 pub fn versions(scenario: &Scenario) -> BTreeMap<String, String> {

@@ -131,6 +131,7 @@ impl Runner<'_> {
             }
             Step::Measure(measure) => self.measure(measure),
             Step::Ratio(ratio) => self.ratio(ratio),
+            Step::Cpu { figure, of } => self.cpu(figure, of),
             Step::Share(share) => self.share(share),
         }
     }

@@ -127,6 +127,11 @@ pub enum Step {
     },
     Measure(Box<Measure>),
     Ratio(Ratio),
+    /// Processor seconds that the router or edgeproxy of a host has used, with all its children.
+    Cpu {
+        figure: String,
+        of: String,
+    },
     /// One figure over what a traffic client sent.
     Share(Share),
 }
@@ -218,6 +223,9 @@ pub struct SetService {
     pub status: Option<u16>,
     pub refuse: Option<bool>,
     pub hang: Option<bool>,
+    /// Before each answer.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub delay: Option<Duration>,
 }
 
 /// A new configuration for edgeproxy, and how it is told.
@@ -440,6 +448,10 @@ fn five_seconds() -> Duration {
 
 fn ten_seconds() -> Duration {
     Duration::from_secs(10)
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
 }
 
 /// `5s`, `250ms`, `2m`.

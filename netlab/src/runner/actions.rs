@@ -157,6 +157,9 @@ impl Runner<'_> {
         if let Some(refuse) = set.refuse {
             service.refuse(refuse)?;
         }
+        if let Some(delay) = set.delay {
+            service.delay(delay)?;
+        }
         if let Some(hang) = set.hang {
             service.hang(hang)?;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Runner;
 use crate::figures::Figure;
+use crate::machine;
 use crate::moment::Moment;
 use crate::scenario::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
 
@@ -26,6 +27,16 @@ impl Runner<'_> {
             self.record(&outcome.figure, figure, outcome.goal.as_deref())?;
         }
         Ok(())
+    }
+
+    /// What the process under test of a host has used, and every child of it that ended or still runs.
+    pub(super) fn cpu(&mut self, figure: &str, host: &str) -> Result<(), String> {
+        let node = self.lab.node_mut(host).map_err(|error| error.to_string())?;
+        let exabgp = node.exabgp.as_mut().and_then(|exabgp| Some(exabgp.process_mut().ok()?.pid()));
+        let edgeproxy = node.edgeproxy.as_mut().and_then(crate::edgeproxy::EdgeProxy::pid);
+        let router = node.router.as_mut().and_then(|router| Some(router.process_mut().ok()?.pid()));
+        let pid = edgeproxy.or(exabgp).or(router).ok_or_else(|| format!("{host} runs nothing"))?;
+        self.record(figure, Figure::single(machine::seconds_of(pid), "s", 1), None)
     }
 
     /// How many times one figure's median is another's.
