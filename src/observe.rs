@@ -1,5 +1,6 @@
 //! What the process tells about itself: status documents, metrics, logs.
 
+pub mod journal;
 pub mod log;
 pub mod metrics;
 #[cfg(test)]
