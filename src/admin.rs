@@ -32,17 +32,24 @@ pub struct Inputs {
     pub commands: mpsc::Sender<Command>,
 }
 
-/// What an operator may ask the process to do. Whoever takes it answers within [`server::COMMAND_TIME`].
+/// A command on its way to whoever obeys it, who answers within [`server::COMMAND_TIME`].
 #[derive(Debug)]
-pub enum Command {
+pub struct Command {
+    pub ask: Ask,
+    /// What was done, or why it was refused, in words.
+    pub reply: oneshot::Sender<Result<Told, String>>,
+}
+
+/// What an operator may ask the process to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
     /// Read the configuration again and apply it. The answer says what changed, or all problems.
-    Reload { reply: oneshot::Sender<Result<String, String>> },
+    Reload,
     /// Compare a configuration, given as text, to the one in force, changing nothing.
     Diff {
         text: String,
         /// The directory of the file, for the files it names.
         base: PathBuf,
-        reply: oneshot::Sender<Result<Told, String>>,
     },
 }
 

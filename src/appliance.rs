@@ -41,17 +41,23 @@ pub enum ApplianceError {
     Impatient,
 }
 
-/// Runs a POP until it is told to stop. `path` is the file that reloads read.
+/// Runs a POP until it is told to stop. `path` is the file that reloads read, `state` the directory of what
+/// a restart must not forget.
 ///
 /// # Errors
 /// When logging is set up already, or a part that is essential cannot start or ends unexpectedly.
-pub async fn run(config: Config, path: PathBuf, environment: Environment) -> Result<(), ApplianceError> {
+pub async fn run(
+    config: Config,
+    path: PathBuf,
+    state: PathBuf,
+    environment: Environment,
+) -> Result<(), ApplianceError> {
     let shape = match config.observe.log.format {
         LogFormat::Text => Shape::Text,
         LogFormat::Json => Shape::Json,
     };
     let logs = Logs::install(reload::level(config.observe.log.level), shape)?;
-    let outcome = match wiring::Appliance::start(config, path, environment, logs.clone()).await {
+    let outcome = match wiring::Appliance::start(config, path, state, environment, logs.clone()).await {
         Ok(appliance) => appliance.run().await,
         Err(error) => Err(error),
     };

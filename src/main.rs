@@ -15,6 +15,9 @@ use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
 use serde::Serialize;
 use serde_json::json;
 
+/// Where state is kept unless somebody says otherwise (FHS 3.0 §5.8).
+const STATE: &str = "/var/lib/edgeproxy";
+
 /// Announces an anycast prefix over BGP exactly as long as this machine can serve it.
 ///
 /// Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 64 bad configuration (also a file that
@@ -38,6 +41,10 @@ enum Command {
     Run {
         #[arg(default_value = "/etc/edgeproxy/edgeproxy.yaml")]
         file: PathBuf,
+        /// Where is kept what a restart must not forget [default: $EDGEPROXY_STATE, or $STATE_DIRECTORY
+        /// of systemd, or /var/lib/edgeproxy].
+        #[arg(long, value_name = "DIRECTORY")]
+        state: Option<PathBuf>,
     },
     /// Say whether a configuration is good, and everything that is wrong with it.
     Check { file: PathBuf },
@@ -124,7 +131,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         .unwrap_or_else(|| edgeproxy::config::admin::Admin::default().socket);
     let client = Client::new(socket);
     match command {
-        Command::Run { file } => run(&file, environment),
+        Command::Run { file, state } => run(&file, state, environment),
         Command::Check { file } => {
             let config = load(&file)?;
             let text = format!(
@@ -154,12 +161,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             let target = format!("/v1/explain?prefix={}", query::encode(&prefix));
             ask(show(&client, &target, json, |explanation: Explanation| screen::explain(&explanation)))
         }
-        Command::Reload => ask(async {
-            let answer = client.post("/v1/reload", String::new()).await?;
-            let told: serde_json::Value = client.read(&answer)?;
-            let text = told["text"].as_str().unwrap_or("reloaded").trim_end();
-            Ok(if json { answer } else { format!("{text}\n") })
-        }),
+        Command::Reload => ask(tell(&client, "/v1/reload", String::new(), json)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "edgeproxy", &mut script);
@@ -168,8 +170,9 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
     }
 }
 
-fn run(file: &Path, environment: Environment) -> Result<String, Failure> {
+fn run(file: &Path, state: Option<PathBuf>, environment: Environment) -> Result<String, Failure> {
     let config = load(file)?;
+    let state = state.or_else(|| environment.state.clone()).unwrap_or_else(|| STATE.into());
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     // Operators and reloads only: BGP with the decision, and the checks, have threads of their own.
     let control = tokio::runtime::Builder::new_multi_thread()
@@ -179,7 +182,7 @@ fn run(file: &Path, environment: Environment) -> Result<String, Failure> {
         .build()
         .map_err(|error| refused(&error))?;
     control
-        .block_on(edgeproxy::appliance::run(config, file.to_owned(), environment))
+        .block_on(edgeproxy::appliance::run(config, file.to_owned(), state, environment))
         .map_err(|error| refused(&error))?;
     Ok(String::new())
 }
@@ -217,7 +220,12 @@ async fn diff_to_running(client: &Client, new: &Path, json: bool) -> Result<Stri
     // The process may stand elsewhere: files named in the configuration are beside it.
     let whole = std::path::absolute(new).unwrap_or_else(|_| new.to_owned());
     let base = whole.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
-    let answer = client.post(&format!("/v1/diff?base={}", query::encode(&base)), text).await?;
+    tell(client, &format!("/v1/diff?base={}", query::encode(&base)), text, json).await
+}
+
+/// What the process answers to a command.
+async fn tell(client: &Client, target: &str, body: String, json: bool) -> Result<String, Failure> {
+    let answer = client.post(target, body).await?;
     let told: Told = client.read(&answer)?;
     Ok(if json { line(&told.document) } else { format!("{}\n", told.text.trim_end()) })
 }

@@ -33,6 +33,8 @@ impl Pop {
         let process = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
             .arg("run")
             .arg(&file)
+            .arg("--state")
+            .arg(folder.path().join("state"))
             .stderr(Stdio::from(fs::File::create(folder.path().join("log")).unwrap()))
             .spawn()
             .unwrap();
@@ -59,6 +61,7 @@ impl Pop {
         Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
             .args(arguments)
             .env("EDGEPROXY_SOCKET", self.socket())
+            .env("EDGEPROXY_STATE", self.folder.path().join("state"))
             .output()
             .unwrap()
     }

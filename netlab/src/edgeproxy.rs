@@ -93,6 +93,12 @@ impl EdgeProxy {
         self.work_dir.join("edgeproxy.log")
     }
 
+    /// The directory of what a restart of the process must not forget.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.work_dir.join("state")
+    }
+
     /// The process's pid while it runs.
     pub fn pid(&mut self) -> Option<u32> {
         let process = self.process.as_mut()?;
@@ -179,6 +185,7 @@ impl EdgeProxy {
         let mut command = self.namespace.command(&self.binary);
         command.arg("run").arg(self.file()).current_dir(&self.work_dir).stdin(Stdio::null());
         // Not systemd's child, even if netlab is.
+        command.env("EDGEPROXY_STATE", self.state());
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("EDGEPROXY_BIN");
         let at = Moment::now();
         self.process = Some(Process::start(self.namespace.name(), command, &self.log())?);

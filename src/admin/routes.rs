@@ -1,14 +1,13 @@
 //! What each request is answered with, from snapshots: a pure function of both.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 
-use super::{Explanation, Status, TellsNeighbor, query};
+use super::{Ask, Explanation, Status, TellsNeighbor, query};
 use crate::observe::metrics::{self, Recorder};
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 
@@ -48,8 +47,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Route {
     Answer(Answer),
-    Reload,
-    Diff { text: String, base: PathBuf },
+    Command(Ask),
 }
 
 /// An answer.
@@ -112,11 +110,11 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
             Some(prefix) => explain(&prefix, now),
             None => Answer::refusal(400, "say which prefix: /v1/explain?prefix=198.51.100.0/24"),
         },
-        "/v1/reload" => return Route::Reload,
+        "/v1/reload" => return Route::Command(Ask::Reload),
         _ => match str::from_utf8(request.body) {
             Ok(text) => {
                 let base = query::value(request.query, "base").unwrap_or_else(|| "/".to_owned());
-                return Route::Diff { text: text.to_owned(), base: base.into() };
+                return Route::Command(Ask::Diff { text: text.to_owned(), base: base.into() });
             }
             Err(_) => Answer::refusal(400, "the configuration is not UTF-8 text"),
         },

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::fresh::Fresh;
 use super::routes::{Answer, Door, Request, Route, Snapshot, route};
 use super::socket::{self, SocketFile};
-use super::{AdminError, Command, Inputs};
+use super::{AdminError, Ask, Command, Inputs};
 use crate::config::admin::Admin;
 
 /// A connection carries one request, and is closed after this time, whatever it does.
@@ -38,8 +38,6 @@ const CONNECTIONS: usize = 64;
 const BODY_BYTES: usize = 4 << 20;
 const HEADER_BYTES: usize = 16 << 10;
 const HEADERS: usize = 32;
-/// What stands before the problems of a refused reload.
-const NOT_RELOADED: &str = "not reloaded, nothing changed:\n";
 /// How long open requests may take after a planned stop.
 const STOP_TIME: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, so that running out of descriptors does not spin.
@@ -179,14 +177,7 @@ async fn answer(
             let request = Request { method, path, query, body: &body };
             match route(door, request, &snapshot(inputs, fresh), &inputs.recorder) {
                 Route::Answer(answer) => answer,
-                Route::Reload => {
-                    let done = |text: String| Answer::json(&serde_json::json!({ "text": text }));
-                    command(inputs, |reply| Command::Reload { reply }, done, NOT_RELOADED).await
-                }
-                Route::Diff { text, base } => {
-                    let make = |reply| Command::Diff { text, base, reply };
-                    command(inputs, make, |told| Answer::json(&told), "").await
-                }
+                Route::Command(ask) => command(inputs, ask).await,
             }
         }
         Err(error) if error.is::<LengthLimitError>() => {
@@ -202,14 +193,9 @@ async fn answer(
 }
 
 /// Hands a command over and waits for its answer, both bounded.
-async fn command<T>(
-    inputs: &Inputs,
-    make: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
-    done: impl FnOnce(T) -> Answer,
-    refused: &str,
-) -> Answer {
+async fn command(inputs: &Inputs, ask: Ask) -> Answer {
     let (reply, answer) = oneshot::channel();
-    match inputs.commands.try_send(make(reply)) {
+    match inputs.commands.try_send(Command { ask, reply }) {
         Ok(()) => {}
         Err(TrySendError::Full(_)) => {
             return Answer::refusal(503, "busy with earlier commands: try again in a moment");
@@ -219,8 +205,8 @@ async fn command<T>(
         }
     }
     match timeout(COMMAND_TIME, answer).await {
-        Ok(Ok(Ok(value))) => done(value),
-        Ok(Ok(Err(why))) => Answer::refusal(422, &format!("{refused}{why}")),
+        Ok(Ok(Ok(told))) => Answer::json(&told),
+        Ok(Ok(Err(why))) => Answer::refusal(422, &why),
         Ok(Err(_)) => Answer::refusal(503, "edgeproxy dropped the command: it is stopping"),
         Err(_) => Answer::refusal(
             504,

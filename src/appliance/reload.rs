@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::wiring::{Handouts, health_plan};
 use crate::admin::Told;
 use crate::announce::ledger::Plan;
-use crate::config::diff::diff;
+use crate::config::diff::{Diff, diff};
 use crate::config::observe::LogLevel;
 use crate::config::{Config, load};
 use crate::observe::log::Logs;
@@ -36,18 +36,18 @@ impl Reload {
         &self.current
     }
 
-    /// Reads the file again and hands out what changed. Returns the changes as text.
+    /// Reads the file again and hands out what changed. Returns the changes.
     ///
     /// # Errors
     /// Every problem of the file; nothing has changed then.
-    pub fn reload(&mut self) -> Result<String, String> {
+    pub fn reload(&mut self) -> Result<Told, String> {
         let result =
             load::load(&self.path).map_err(|error| error.to_string()).and_then(|new| self.accept(new));
         self.refused = result.as_ref().err().cloned();
         result
     }
 
-    fn accept(&mut self, new: Config) -> Result<String, String> {
+    fn accept(&mut self, new: Config) -> Result<Told, String> {
         let (old_generation, new_generation) = (self.current.generation, new.generation);
         if new_generation < old_generation {
             return Err(format!(
@@ -57,7 +57,7 @@ impl Reload {
                 old_generation + 1
             ));
         }
-        let changes = diff(&self.current, &new).to_string();
+        let changes = told(&diff(&self.current, &new))?;
         self.logs.set_level(level(new.observe.log.level));
         let new = Arc::new(new);
         // Checks first, so that a new prefix finds its services known; then what depends on them.
@@ -74,9 +74,7 @@ impl Reload {
     /// Every problem of the text.
     pub fn compare(&self, text: &str, base: &Path) -> Result<Told, String> {
         let new = load::parse(text, base).map_err(|problems| problems.to_string())?;
-        let changes = diff(&self.current, &new);
-        let document = serde_json::to_value(&changes).map_err(|error| error.to_string())?;
-        Ok(Told { text: changes.to_string(), document })
+        told(&diff(&self.current, &new))
     }
 
     /// The process's own status document.
@@ -93,6 +91,11 @@ impl Reload {
             refused_reload: self.refused.clone(),
         }
     }
+}
+
+fn told(changes: &Diff) -> Result<Told, String> {
+    let document = serde_json::to_value(changes).map_err(|error| error.to_string())?;
+    Ok(Told { text: changes.to_string(), document })
 }
 
 /// The log's level for the configuration's word.

@@ -17,7 +17,10 @@
 //! delays a keepalive or a withdrawal; health has a thread of its own for the same reason.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the clock of the process")]
 
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +32,7 @@ use tracing::{debug, error, info, warn};
 use super::ApplianceError;
 use super::reload::Reload;
 use super::shutdown::{self, Request, Signals};
-use crate::admin::{self, Command, server::Server};
+use crate::admin::{self, Ask, Command, Told, server::Server};
 use crate::announce::announcer::{self, Announcer};
 use crate::announce::ledger::Plan;
 use crate::bgp::origin::OriginSet;
@@ -85,6 +88,7 @@ impl Appliance {
     pub async fn start(
         config: Config,
         path: PathBuf,
+        state: PathBuf,
         environment: Environment,
         logs: Logs,
     ) -> Result<Self, ApplianceError> {
@@ -96,6 +100,12 @@ impl Appliance {
         let signals = Signals::install()?;
         let config = Arc::new(config);
         let recorder = Recorder::new();
+        if let Err(error) = make_state(&state) {
+            warn!(
+                "{} cannot be written: {error}; nothing will be remembered over a restart",
+                state.display()
+            );
+        }
 
         // Configuration → rooms.
         let (bgp, bgp_config) = watch::channel(Arc::new(config.bgp.clone()));
@@ -219,19 +229,20 @@ impl Appliance {
         self.stop(ending).await
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, Command { ask, reply }: Command) {
+        let answer = match ask {
+            Ask::Reload => self.reload().map_err(|why| format!("not reloaded, nothing changed:\n{why}")),
+            Ask::Diff { text, base } => self.reload.compare(&text, &base),
+        };
         // An operator who went away needs no answer.
-        match command {
-            Command::Reload { reply } => drop(reply.send(self.reload())),
-            Command::Diff { text, base, reply } => drop(reply.send(self.reload.compare(&text, &base))),
-        }
+        drop(reply.send(answer));
     }
 
-    fn reload(&mut self) -> Result<String, String> {
+    fn reload(&mut self) -> Result<Told, String> {
         self.notify.reloading();
         let result = self.reload.reload();
         match &result {
-            Ok(changes) => info!("configuration reloaded\n{changes}"),
+            Ok(changes) => info!("configuration reloaded\n{}", changes.text),
             Err(problems) => error!("configuration refused, nothing changed\n{problems}"),
         }
         self.notify.ready();
@@ -268,18 +279,13 @@ impl Appliance {
                 request = self.signals.next() => if request == Request::Stop {
                     return Err(ApplianceError::Impatient);
                 },
-                Some(command) = self.commands.recv() => self.refuse(command),
+                Some(command) = self.commands.recv() => {
+                    let why = "edgeproxy is stopping and takes no commands any more";
+                    drop(command.reply.send(Err(why.to_owned())));
+                }
                 _ = self.tree.run() => {}
                 _ = status.tick() => self.publish("stopping"),
             }
-        }
-    }
-
-    fn refuse(&self, command: Command) {
-        let why = "edgeproxy is stopping and takes no commands any more".to_owned();
-        match command {
-            Command::Reload { reply } => drop(reply.send(Err(why))),
-            Command::Diff { reply, .. } => drop(reply.send(Err(why))),
         }
     }
 
@@ -318,6 +324,11 @@ impl From<HealthError> for ApplianceError {
     fn from(error: HealthError) -> Self {
         Self::Failed { part: "health", why: error.to_string() }
     }
+}
+
+/// The state is for its owner only.
+fn make_state(state: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(state)
 }
 
 fn raise_priority() {

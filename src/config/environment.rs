@@ -1,4 +1,4 @@
-//! What the environment says: four variables, and a warning about those that look like ours but are not.
+//! What the environment says: a few variables, and a warning about those that look like ours but are not.
 #![expect(clippy::disallowed_methods, reason = "driver: the one reader of the environment")]
 
 use std::ffi::OsString;
@@ -15,6 +15,9 @@ pub struct Environment {
     pub watchdog: Option<Duration>,
     /// `EDGEPROXY_SOCKET`: the admin socket that client commands talk to.
     pub admin_socket: Option<PathBuf>,
+    /// `EDGEPROXY_STATE`, or the first of `STATE_DIRECTORY`, which systemd sets for `StateDirectory=`: the
+    /// directory of what a restart must not forget.
+    pub state: Option<PathBuf>,
     /// `NO_COLOR`: there and not empty.
     pub no_color: bool,
     /// Variables that begin with `EDGEPROXY_` and mean nothing, sorted: the configuration is a file.
@@ -31,7 +34,7 @@ impl Environment {
     /// The same from any variables, for the process `pid`.
     fn from(variables: impl Iterator<Item = (OsString, OsString)>, pid: u32) -> Self {
         let mut environment = Self::default();
-        let mut watched_pid = None;
+        let (mut watched_pid, mut given_by_systemd) = (None, None);
         for (name, value) in variables.filter(|(_, value)| !value.is_empty()) {
             let name = name.to_string_lossy();
             let number = || value.to_str().and_then(|value| value.parse::<u64>().ok());
@@ -42,6 +45,11 @@ impl Environment {
                 }
                 "WATCHDOG_PID" => watched_pid = number(),
                 "EDGEPROXY_SOCKET" => environment.admin_socket = Some(value.into()),
+                "EDGEPROXY_STATE" => environment.state = Some(value.into()),
+                "STATE_DIRECTORY" => {
+                    let list = value.to_string_lossy();
+                    given_by_systemd = list.split(':').next().map(PathBuf::from);
+                }
                 "NO_COLOR" => environment.no_color = true,
                 other if other.starts_with("EDGEPROXY_") => environment.unknown.push(other.to_owned()),
                 _ => {}
@@ -50,6 +58,7 @@ impl Environment {
         if watched_pid.is_some_and(|watched| watched != u64::from(pid)) {
             environment.watchdog = None;
         }
+        environment.state = environment.state.or(given_by_systemd);
         environment.unknown.sort_unstable();
         environment
     }
@@ -71,11 +80,16 @@ mod tests {
             ("WATCHDOG_USEC", "2000000"),
             ("WATCHDOG_PID", "42"),
             ("EDGEPROXY_SOCKET", "/tmp/e.sock"),
+            ("EDGEPROXY_STATE", "/tmp/state"),
+            ("STATE_DIRECTORY", "/var/lib/one:/var/lib/two"),
             ("NO_COLOR", "1"),
         ]);
         assert_eq!(read.notify_socket, Some("@notify".into()));
         assert_eq!(read.watchdog, Some(Duration::from_secs(2)));
         assert_eq!(read.admin_socket, Some("/tmp/e.sock".into()));
+        assert_eq!(read.state, Some("/tmp/state".into()));
+        let systemd = environment(&[("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")]);
+        assert_eq!(systemd.state, Some("/var/lib/one".into()));
         assert!(read.no_color);
         assert_eq!(read.unknown, Vec::<String>::new());
     }

@@ -67,17 +67,20 @@ async fn commands_are_answered_by_whoever_takes_them() {
     let Lab { client, mut commands, server: _server, _folder, .. } = lab().await;
     let taker = Task::spawn("taker", async move {
         while let Some(command) = commands.recv().await {
-            match command {
-                Command::Reload { reply } => reply.send(Err("f.yaml:2:1: speed: unknown".into())).unwrap(),
-                Command::Diff { text, base, reply } => {
-                    let text = format!("{text} in {}", base.display());
-                    reply.send(Ok(Told { text, document: serde_json::json!({ "keep": 1 }) })).unwrap();
-                }
-            }
+            let Command { ask, reply } = command;
+            reply
+                .send(match ask {
+                    Ask::Reload => Err("f.yaml:2:1: speed: unknown".into()),
+                    Ask::Diff { text, base } => {
+                        let text = format!("{text} in {}", base.display());
+                        Ok(Told { text, document: serde_json::json!({ "keep": 1 }) })
+                    }
+                })
+                .unwrap();
         }
     });
     let refused = client.post("/v1/reload", String::new()).await.unwrap_err().to_string();
-    assert_eq!(refused, "not reloaded, nothing changed:\nf.yaml:2:1: speed: unknown");
+    assert_eq!(refused, "f.yaml:2:1: speed: unknown");
     let told = client.post("/v1/diff?base=/etc/a%20b", "generation: 8".to_owned()).await.unwrap();
     let told: Told = client.read(&told).unwrap();
     assert_eq!(told.text, "generation: 8 in /etc/a b");
