@@ -12,6 +12,7 @@ pub mod table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -51,6 +52,15 @@ pub enum Ask {
         /// The directory of the file, for the files it names.
         base: PathBuf,
     },
+    /// Drain a prefix, by its text or an address in it, or `all` of them.
+    Drain {
+        prefix: String,
+        /// None: that of the configuration.
+        deadline: Option<Duration>,
+        reason: String,
+    },
+    /// Take a drain back.
+    Undrain { prefix: String },
 }
 
 /// An answer for people and the same for machines.

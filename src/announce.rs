@@ -1,13 +1,17 @@
 //! The decision: from what health says to what bgp does.
 //!
-//! [`facts`] gathers what is known about a prefix, [`decide`] judges it, [`ledger`] keeps the last
-//! judgement of every prefix and makes the wanted set of routes, [`announcer`] drives it.
+//! [`facts`] gathers what is known about a prefix, [`decide`] judges it with the history that
+//! [`damping`] keeps and the ladder of a [`drain`]; [`ledger`] keeps the last judgement of every prefix
+//! and makes the wanted set of routes, [`announcer`] drives it.
 
 pub mod announcer;
+pub mod damping;
 pub mod decide;
+pub mod drain;
 pub mod facts;
 pub mod ledger;
 pub mod reason;
+mod report;
 
 /// What ends the decision.
 #[derive(Debug, thiserror::Error)]

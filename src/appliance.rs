@@ -1,5 +1,6 @@
 //! The process as a whole: builds every room, wires them, reloads and stops them.
 
+mod drains;
 pub mod reload;
 pub mod shutdown;
 pub mod wiring;

@@ -8,6 +8,7 @@ pub mod anycast;
 pub mod bgp;
 mod decode;
 pub mod diff;
+pub mod duration;
 pub mod environment;
 pub mod health;
 pub mod load;

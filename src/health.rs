@@ -31,6 +31,7 @@ pub use verdict::{Failure, Outcome, Verdict};
 pub use watermark::{Levels, Position};
 
 use crate::config;
+use crate::observe::journal::CauseId;
 
 /// What to check, as the configuration says it.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +72,8 @@ pub struct ServiceHealth {
     pub cause: Option<Cause>,
     /// Since when the service has been in this position.
     pub since: Instant,
+    /// The change of a verdict that last moved its healthy weight.
+    pub changed_by: Option<CauseId>,
 }
 
 /// The failure behind a position.

@@ -4,11 +4,13 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use edgeproxy::admin::client::Client;
 use edgeproxy::admin::{AdminError, Explanation, Status, Told, query, screen};
 use edgeproxy::config::diff::diff;
+use edgeproxy::config::duration;
 use edgeproxy::config::environment::Environment;
 use edgeproxy::config::load::{LoadError, load};
 use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
@@ -64,6 +66,24 @@ enum Command {
     Explain { prefix: String },
     /// Read the configuration again and apply it whole, or refuse it whole.
     Reload,
+    /// Take traffic away from a prefix, gently: de-prefer it, wait until its traffic is gone or the
+    /// deadline, withdraw it, close what is left. Survives a restart; `undrain` takes it back.
+    Drain {
+        /// A prefix, or an address in it, or `all`.
+        #[arg(default_value = "all")]
+        prefix: String,
+        /// Withdraw after this at the latest, such as 5m [default: that of the configuration].
+        #[arg(long, value_parser = duration::parse)]
+        deadline: Option<Duration>,
+        /// Shown wherever the drain is.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Take a drain back, at any step of it.
+    Undrain {
+        #[arg(default_value = "all")]
+        prefix: String,
+    },
     /// Write a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -162,6 +182,18 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             ask(show(&client, &target, json, |explanation: Explanation| screen::explain(&explanation)))
         }
         Command::Reload => ask(tell(&client, "/v1/reload", String::new(), json)),
+        Command::Drain { prefix, deadline, reason } => {
+            let mut target =
+                format!("/v1/drain?prefix={}&reason={}", query::encode(&prefix), query::encode(&reason));
+            if let Some(deadline) = deadline {
+                target += &format!("&deadline_ms={}", deadline.as_millis());
+            }
+            ask(tell(&client, &target, String::new(), json))
+        }
+        Command::Undrain { prefix } => {
+            let target = format!("/v1/undrain?prefix={}", query::encode(&prefix));
+            ask(tell(&client, &target, String::new(), json))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "edgeproxy", &mut script);

@@ -4,6 +4,7 @@ pub mod address;
 pub mod alarm;
 pub mod descriptors;
 pub mod drops;
+pub mod durable;
 pub mod priority;
 pub mod tcp_md5;
 pub mod ttl;

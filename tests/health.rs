@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use edgeproxy::config::health::Health;
 use edgeproxy::config::services::{Backend, Check, HttpProbe, Level, Probe, Service, StatusSet, Watermark};
 use edgeproxy::health::{HealthError, HealthPlan, HealthView, Position, Prober, ServiceHealth};
+use edgeproxy::observe::journal::{CauseIds, Journal};
 use edgeproxy::observe::status::{BackendStatus, ServiceStatus};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -467,7 +468,7 @@ impl Running {
         let (view_out, view) = watch::channel(Arc::new(HealthView::empty(Instant::now())));
         let (status_out, status) = watch::channel(Arc::new(Vec::new()));
         let running = Self { plan, view, status, stop: CancellationToken::new(), task: JoinSet::new() };
-        (running, Prober::new(plan_in, view_out, status_out))
+        (running, Prober::new(plan_in, view_out, status_out, Journal::new(1).0, CauseIds::new(1, 0)))
     }
 
     fn service(&self) -> ServiceHealth {

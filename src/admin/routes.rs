@@ -111,6 +111,10 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
             None => Answer::refusal(400, "say which prefix: /v1/explain?prefix=198.51.100.0/24"),
         },
         "/v1/reload" => return Route::Command(Ask::Reload),
+        "/v1/drain" | "/v1/undrain" => match drain(request) {
+            Ok(ask) => return Route::Command(ask),
+            Err(why) => Answer::refusal(400, why),
+        },
         _ => match str::from_utf8(request.body) {
             Ok(text) => {
                 let base = query::value(request.query, "base").unwrap_or_else(|| "/".to_owned());
@@ -127,7 +131,7 @@ fn method_of(door: Door, path: &str) -> Option<&'static str> {
         (_, "/metrics" | "/healthz") => Some("GET"),
         (Door::Metrics, _) => None,
         (_, "/v1/status" | "/v1/neighbors" | "/v1/prefixes" | "/v1/services" | "/v1/explain") => Some("GET"),
-        (_, "/v1/reload" | "/v1/diff") => Some("POST"),
+        (_, "/v1/reload" | "/v1/diff" | "/v1/drain" | "/v1/undrain") => Some("POST"),
         _ => None,
     }
 }
@@ -137,9 +141,28 @@ fn known_paths(door: Door) -> &'static str {
         Door::Metrics => "only /metrics and /healthz are served here; the rest is on the Unix socket",
         Door::Operator => {
             "there are: GET /v1/status /v1/neighbors /v1/prefixes /v1/services /v1/explain?prefix=… \
-             /metrics /healthz, POST /v1/reload /v1/diff"
+             /metrics /healthz, POST /v1/reload /v1/diff /v1/drain?prefix=… /v1/undrain?prefix=…"
         }
     }
+}
+
+/// The longest reason that an operator may give.
+const REASON_BYTES: usize = 256;
+
+fn drain(request: Request<'_>) -> Result<Ask, &'static str> {
+    let prefix = query::value(request.query, "prefix").ok_or("say which prefix, or `prefix=all`")?;
+    if request.path == "/v1/undrain" {
+        return Ok(Ask::Undrain { prefix });
+    }
+    let deadline = match query::value(request.query, "deadline_ms") {
+        Some(ms) => Some(Duration::from_millis(ms.parse().map_err(|_| "deadline_ms is a whole number")?)),
+        None => None,
+    };
+    let reason = query::value(request.query, "reason").unwrap_or_default();
+    if reason.len() > REASON_BYTES || reason.chars().any(char::is_control) {
+        return Err("a reason is one line of at most 256 octets");
+    }
+    Ok(Ask::Drain { prefix, deadline, reason })
 }
 
 /// Well means: running (or stopping as planned), and every subsystem still reports.

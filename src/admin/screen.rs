@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use super::table::Table;
 use super::{Explanation, Status};
-use crate::observe::status::{BackendStatus, NeighborStatus, PrefixStatus, SentRoute, ServiceStatus};
+use crate::observe::status::{
+    BackendStatus, DrainStatus, NeighborStatus, PrefixStatus, SentRoute, ServiceStatus,
+};
 
 /// Everything on one screen.
 #[must_use]
@@ -140,6 +142,21 @@ pub fn explain(explanation: &Explanation) -> String {
     if !p.change.is_empty() {
         let _ = writeln!(screen, "  what would change it: {}", p.change);
     }
+    if let Some(drain) = &p.drain {
+        let _ = writeln!(screen, "  {}", self::drain(drain));
+    }
+    if let Some(damping) = &p.damping {
+        let left = damping.left_ms.map_or(String::new(), |left| format!(", {} of it left", age(left)));
+        let times = if damping.failures == 1 { "once" } else { &format!("{} times", damping.failures) };
+        let dwell = age(damping.dwell_ms);
+        let _ = writeln!(
+            screen,
+            "  damping: failed {times} lately, must be up for {dwell} without a break{left}"
+        );
+    }
+    if let Some(cause) = &p.cause {
+        let _ = writeln!(screen, "  cause: {cause}, see `edgeproxy events`");
+    }
     for a in &p.addresses {
         let whose = match a.state.as_str() {
             "ours" => "put there by edgeproxy".to_owned(),
@@ -160,6 +177,17 @@ pub fn explain(explanation: &Explanation) -> String {
     let neighbors = shown(&table, "No neighbors are configured.");
     let _ = write!(screen, "\n{}\n{neighbors}", health(&explanation.services));
     screen
+}
+
+fn drain(drain: &DrainStatus) -> String {
+    let mut words = format!("drain: {} for {}", drain.step, age(drain.step_ms));
+    if let (Some(open), Some(new)) = (drain.open_flows, drain.new_flows_per_second) {
+        let _ = write!(words, ", {open} flows open, {new:.1} new ones a second");
+    }
+    if let Some(deadline) = drain.deadline_ms {
+        let _ = write!(words, ", deadline in {}", age(deadline));
+    }
+    words
 }
 
 /// An age in its two largest units: `3d 4h`, `5m 12s`, `1.2s`, `40ms`.

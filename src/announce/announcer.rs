@@ -16,17 +16,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::AnnounceError;
+use super::drain::Measured;
 use super::facts::{Binding, Leaving};
-use super::ledger::{Ledger, Plan, Verdict};
+use super::ledger::{Drains, Inputs, Ledger, Plan, Verdict, Watched};
+use super::report;
 use crate::bgp::origin::OriginSet;
 use crate::config::anycast::{Anycast, AnycastPrefix};
 use crate::health::HealthView;
+use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::status::{AddressStatus, PrefixStatus};
 use crate::supervise::task::Task;
 use crate::sys::address::{Addresses, Found, Owner};
 
 /// Ages in the status documents are never older than this.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A judgement that is due in the past has been made already; the next look is after this.
+const LATE: Duration = Duration::from_millis(100);
 /// How often bound addresses are looked at, and missing ones tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long an address waits for its prefix's withdrawal to be written to every neighbor, and a
@@ -39,10 +44,16 @@ const NETLINK_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Ends {
     pub plan: watch::Receiver<Arc<Plan>>,
     pub health: watch::Receiver<Arc<HealthView>>,
+    /// What operators drain.
+    pub drains: watch::Receiver<Arc<Drains>>,
+    /// The traffic of what drains.
+    pub flows: watch::Receiver<Arc<Measured>>,
+    pub watched: watch::Sender<Arc<Vec<Watched>>>,
     pub wanted: watch::Sender<Arc<OriginSet>>,
     /// Up to which revision the wanted set is written to every established neighbor.
     pub delivered: watch::Receiver<u64>,
     pub status: watch::Sender<Arc<Vec<PrefixStatus>>>,
+    pub journal: Journal,
 }
 
 /// The decision's driver.
@@ -64,13 +75,13 @@ impl Announcer {
     ///
     /// # Errors
     /// [`AnnounceError::Netlink`].
-    pub fn new(ends: Ends) -> Result<Self, AnnounceError> {
+    pub fn new(ends: Ends, ids: CauseIds) -> Result<Self, AnnounceError> {
         let (addresses, messages) = Addresses::open().map_err(AnnounceError::Netlink)?;
         let plan = ends.plan.borrow().clone();
         Ok(Self {
             ends,
             plan,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(ids),
             leaving: Leaving::No,
             addresses,
             bindings: BTreeMap::new(),
@@ -127,7 +138,7 @@ impl Announcer {
         let mut look = interval(LOOK_EVERY);
         look.reset();
         loop {
-            let stale = self.stale_at();
+            let due = self.next_deadline();
             tokio::select! {
                 biased;
                 changed = self.ends.health.changed() => {
@@ -140,7 +151,17 @@ impl Announcer {
                 }
                 () = &mut end => return Ok(()),
                 // Nobody may have renewed the facts: that alone is a reason to judge anew.
-                () = sleep_until(stale.into()) => self.judge(),
+                () = sleep_until(due.into()) => self.judge(),
+                changed = self.ends.drains.changed() => {
+                    changed.map_err(|_| AnnounceError::Gone("drains"))?;
+                    self.judge();
+                }
+                // Without measurements a drain waits for its deadline.
+                Ok(()) = self.ends.flows.changed() => {
+                    let measured = self.ends.flows.borrow_and_update().clone();
+                    self.ledger.handle_flows(&measured);
+                    self.judge();
+                }
                 changed = self.ends.delivered.changed(), if !self.leftover.is_empty() => {
                     changed.map_err(|_| AnnounceError::Gone("deliveries"))?;
                     self.release_leftover().await;
@@ -157,11 +178,14 @@ impl Announcer {
         }
     }
 
-    /// When the health facts at hand stop being believed.
-    fn stale_at(&self) -> Instant {
-        let at = self.ends.health.borrow().as_of + self.plan.max_age + Duration::from_millis(1);
+    /// When time alone changes a judgement: the health facts at hand stop being believed, a dwell or a
+    /// step of a drain ends.
+    fn next_deadline(&self) -> Instant {
+        let now = Instant::now();
+        let stale = self.ends.health.borrow().as_of + self.plan.max_age + Duration::from_millis(1);
+        let due = self.ledger.next_deadline(&self.plan).map_or(stale, |due| due.min(stale));
         // Once judged stale, the next look is in a while; news come by themselves.
-        if at > Instant::now() { at } else { Instant::now() + REPORT_EVERY }
+        if due > now { due } else { now + LATE }
     }
 
     async fn follow_plan(&mut self) {
@@ -261,38 +285,63 @@ impl Announcer {
     /// Judges all prefixes and publishes what follows.
     fn judge(&mut self) {
         let view = self.ends.health.borrow_and_update().clone();
+        let drains = self.ends.drains.borrow_and_update().clone();
         let before = self.ledger.wanted().revision();
-        let changed = self.ledger.judge(&self.plan, &view, &self.bindings, self.leaving, Instant::now());
+        let inputs = Inputs {
+            plan: &self.plan,
+            view: &view,
+            bindings: &self.bindings,
+            drains: &drains,
+            leaving: self.leaving,
+        };
+        let changed = self.ledger.judge(inputs, Instant::now());
         if self.ledger.wanted().revision() != before {
             self.ends.wanted.send_replace(self.ledger.wanted().clone());
         }
-        for Verdict { prefix, announcement, turned } in &changed {
-            if *turned {
-                let (state, reason) = (announcement.state.name(), announcement.reason.name());
-                info!(%prefix, state, reason, "{}", announcement.reason.sentence());
+        let watched = self.ledger.watched(&self.plan);
+        self.ends.watched.send_if_modified(|old| {
+            let changed = **old != watched;
+            if changed {
+                *old = Arc::new(watched);
             }
+            changed
+        });
+        for verdict in changed.iter().filter(|verdict| verdict.news) {
+            self.tell(verdict);
         }
         if !changed.is_empty() {
             self.report();
         }
     }
 
+    fn tell(&self, verdict: &Verdict) {
+        let Verdict { prefix, announcement, before, cause, news: _ } = verdict;
+        let (state, reason) = (announcement.state.name(), announcement.reason.name());
+        let why = announcement.reason.sentence();
+        if verdict.turned() {
+            info!(%prefix, state, reason, "{why}");
+        }
+        let event = Event::Decision {
+            prefix: prefix.to_string(),
+            state: state.to_owned(),
+            before: before.name().to_owned(),
+            reason: reason.to_owned(),
+            why,
+        };
+        self.ends.journal.note(Some(*cause), event);
+    }
+
     fn report(&self) {
         let now = Instant::now();
         let status = self.ledger.entries().filter_map(|(prefix, announcement)| {
             let anycast = self.plan.anycast.get(prefix)?;
-            let addresses = anycast.addresses.iter();
+            let bound = |address: &IpAddr| self.address_status.get(&(*address, anycast.device.clone()));
             Some(PrefixStatus {
-                prefix: prefix.to_string(),
-                state: announcement.state.name().to_owned(),
-                reason: announcement.reason.name().to_owned(),
-                why: announcement.reason.sentence(),
-                change: announcement.reason.change(),
-                since_ms: now.saturating_duration_since(announcement.since).as_millis() as u64,
-                addresses: addresses
-                    .filter_map(|a| self.address_status.get(&(*a, anycast.device.clone())).cloned())
-                    .collect(),
-                services: anycast.services.clone(),
+                addresses: anycast.addresses.iter().filter_map(bound).cloned().collect(),
+                cause: self.ledger.cause_of(prefix),
+                drain: self.ledger.ladder(prefix).map(|ladder| report::drain(ladder, now)),
+                damping: report::damping(anycast, announcement, now),
+                ..report::announcement(*prefix, anycast, announcement, now)
             })
         });
         self.ends.status.send_replace(Arc::new(status.collect()));

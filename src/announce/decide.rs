@@ -3,19 +3,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::damping::Damper;
+use super::drain::Step;
 use super::facts::{Binding, Facts, HealthFact, Leaving, ServiceFact};
 use super::reason::{Reason, ServiceLevel};
-use crate::config::anycast::Intent;
+use crate::bgp::origin::{Preference, Route};
+use crate::config::anycast::{Anycast, Intent};
 use crate::config::bgp::{Attributes, Community};
 use crate::health::Position;
+use crate::observe::journal::CauseId;
 
-/// What a prefix is told to the world as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a prefix is told to the world as, from worst to best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    Announced,
+    Withdrawn,
+    /// Announced, but on its way to be withdrawn: neighbors are asked to look elsewhere.
+    Draining,
     /// Announced, but de-preferred.
     Degraded,
-    Withdrawn,
+    Announced,
 }
 
 impl State {
@@ -29,29 +35,30 @@ impl State {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Announced => "announced",
-            Self::Degraded => "degraded",
             Self::Withdrawn => "withdrawn",
+            Self::Draining => "draining",
+            Self::Degraded => "degraded",
+            Self::Announced => "announced",
         }
     }
 }
 
-/// What the configuration says about announcing one prefix.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Policy {
-    pub attributes: Attributes,
-    /// Added on a brown-out.
-    pub degrade: Attributes,
-}
-
-/// The judgement: what, with which attributes, why, since when.
+/// The judgement: what, told how, why, since when.
 #[derive(Debug, Clone)]
 pub struct Announcement {
     pub state: State,
-    pub attributes: Arc<Attributes>,
+    /// What neighbors are told; of no meaning while withdrawn.
+    pub route: Arc<Route>,
     pub reason: Reason,
     /// When `state` became what it is.
     pub since: Instant,
+    /// What first made it so, where the facts tell.
+    pub cause: Option<CauseId>,
+    /// When time alone may change it.
+    pub next: Option<Instant>,
+    /// What the checks alone allow, before damping and before the operator's words: what rule 7 keeps.
+    judged: State,
+    damper: Damper,
 }
 
 impl Announcement {
@@ -60,38 +67,51 @@ impl Announcement {
     pub fn initial(now: Instant) -> Self {
         Self {
             state: State::Withdrawn,
-            attributes: Arc::default(),
+            route: Arc::default(),
             reason: Reason::HealthUnknown,
             since: now,
+            cause: None,
+            next: None,
+            judged: State::Withdrawn,
+            damper: Damper::default(),
         }
+    }
+
+    /// Its history of failures.
+    #[must_use]
+    pub fn damper(&self) -> &Damper {
+        &self.damper
     }
 }
 
 /// Judges one prefix. The rules are those of a one-POP fleet: nobody else announces the prefix, so
 /// what a fleet would hold is withdrawn here.
 #[must_use]
-pub fn decide(policy: &Policy, facts: &Facts, last: &Announcement, now: Instant) -> Announcement {
-    let (state, reason) = judge(facts, last.state);
-    let mut attributes = match state {
-        State::Announced => policy.attributes.clone(),
-        State::Degraded => joined(&policy.attributes, &policy.degrade),
-        State::Withdrawn => Attributes::default(),
+pub fn decide(policy: &Anycast, facts: &Facts, last: &Announcement, now: Instant) -> Announcement {
+    let (judged, reason) = judge(facts, last.judged);
+    let mut damper = last.damper;
+    let dwell = damper.take(policy.damping.as_ref(), judged, last.state.is_announced(), now);
+    let reason = match dwell {
+        Some(dwell) => Reason::Damped { dwell, allowed: Box::new(reason) },
+        None => reason,
     };
-    let reason = if facts.leaving == Leaving::Graceful && state.is_announced() {
-        attributes.communities = merged(&attributes.communities, &[Community::GRACEFUL_SHUTDOWN]);
-        Reason::Stopping
-    } else {
-        reason
-    };
-    // What did not change stays the very same value, so that nobody compares it deeply.
-    let attributes =
-        if *last.attributes == attributes { last.attributes.clone() } else { Arc::new(attributes) };
-    let since = if state == last.state { last.since } else { now };
-    Announcement { state, attributes, reason, since }
+    let (state, reason) = obey(facts, damper.level(), reason);
+    let route = route(policy, state);
+    Announcement {
+        state,
+        // What did not change stays the very same value, so that nobody compares it deeply.
+        route: if *last.route == route { last.route.clone() } else { Arc::new(route) },
+        cause: cause_of(facts, &reason),
+        reason,
+        since: if state == last.state { last.since } else { now },
+        next: dwell.map(|dwell| dwell.until),
+        judged,
+        damper,
+    }
 }
 
-/// The rules of the decision, first match wins.
-fn judge(facts: &Facts, before: State) -> (State, Reason) {
+/// The operator's words, over what the checks allow.
+fn obey(facts: &Facts, allowed: State, reason: Reason) -> (State, Reason) {
     // Rule 1: the operator's word comes before every check.
     if facts.intent == Intent::Down {
         return (State::Withdrawn, Reason::OperatorDown);
@@ -99,6 +119,65 @@ fn judge(facts: &Facts, before: State) -> (State, Reason) {
     if facts.leaving == Leaving::Gone {
         return (State::Withdrawn, Reason::Stopping);
     }
+    // Rule 3.
+    if let Some(drain) = facts.drain.as_ref().filter(|drain| drain.step != Step::DePreferred) {
+        return (State::Withdrawn, Reason::Drained(drain.clone()));
+    }
+    // To be drained is no reason to announce what cannot be served.
+    if !allowed.is_announced() {
+        return (allowed, reason);
+    }
+    if facts.leaving == Leaving::Graceful {
+        return (State::Draining, Reason::Stopping);
+    }
+    match &facts.drain {
+        Some(drain) => (State::Draining, Reason::Draining(drain.clone())),
+        None => (allowed, reason),
+    }
+}
+
+fn route(policy: &Anycast, state: State) -> Route {
+    let (preference, added) = match state {
+        State::Withdrawn => return Route::default(),
+        State::Announced => (Preference::Normal, Attributes::default()),
+        State::Degraded => (Preference::Degraded, policy.degrade.clone()),
+        State::Draining => {
+            let mut added = policy.drain.attributes.clone();
+            // RFC 8326 §4.1.
+            if !added.communities.contains(&Community::GRACEFUL_SHUTDOWN) {
+                added.communities.push(Community::GRACEFUL_SHUTDOWN);
+            }
+            (Preference::Draining, added)
+        }
+    };
+    Route { preference, attributes: policy.attributes.clone(), added }
+}
+
+fn cause_of(facts: &Facts, reason: &Reason) -> Option<CauseId> {
+    let services = match &facts.health {
+        HealthFact::Known(services) => services.as_slice(),
+        HealthFact::Unknown | HealthFact::Stale { .. } => &[],
+    };
+    let of = |name: &str| services.iter().find(|s| s.name == name).and_then(|s| s.health.changed_by);
+    match reason {
+        Reason::OperatorDown
+        | Reason::Stopping
+        | Reason::AddressMissing { .. }
+        | Reason::HealthUnknown
+        | Reason::HealthStale { .. } => None,
+        Reason::Draining(drain) | Reason::Drained(drain) => Some(drain.cause),
+        Reason::BelowWatermark(level)
+        | Reason::Starting(level)
+        | Reason::BetweenWatermarks { level, .. }
+        | Reason::BrownOut(level) => of(&level.service),
+        Reason::Damped { allowed, .. } => cause_of(facts, allowed),
+        // The service that came up last.
+        Reason::Healthy { .. } => services.iter().filter_map(|s| s.health.changed_by).max(),
+    }
+}
+
+/// What the checks allow: the rules from 4 on, first match wins.
+fn judge(facts: &Facts, before: State) -> (State, Reason) {
     // Invariant 1 (no blackhole): an address that is not there cannot be served.
     if let Binding::Missing { address, error } = &facts.binding {
         let (address, error) = (*address, error.clone());
@@ -148,22 +227,6 @@ fn level(fact: &ServiceFact) -> ServiceLevel {
         degrade: fact.watermark.degrade.map(|mark| mark.of(total)),
         cause: fact.health.cause.clone(),
     }
-}
-
-fn joined(base: &Attributes, more: &Attributes) -> Attributes {
-    Attributes {
-        prepend: base.prepend.saturating_add(more.prepend),
-        med: more.med.or(base.med),
-        communities: merged(&base.communities, &more.communities),
-        large_communities: merged(&base.large_communities, &more.large_communities),
-    }
-}
-
-fn merged<T: Ord + Copy>(a: &[T], b: &[T]) -> Vec<T> {
-    let mut all: Vec<T> = a.iter().chain(b).copied().collect();
-    all.sort_unstable();
-    all.dedup();
-    all
 }
 
 #[cfg(test)]

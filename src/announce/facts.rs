@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::drain::{Ladder, Left, Step};
 use crate::config::anycast::{Anycast, Intent};
 use crate::config::services::Watermark;
 use crate::health::{HealthView, ServiceHealth};
+use crate::observe::journal::CauseId;
 
 /// Whether the anycast addresses of a prefix are on their device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,26 @@ pub enum Leaving {
     Graceful,
     /// A planned stop: withdrawn.
     Gone,
+}
+
+/// An operator drains the prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainFact {
+    pub step: Step,
+    /// What ended the first step; meaningful after it.
+    pub left: Left,
+    /// The operator's words; may be empty.
+    pub words: String,
+    pub cause: CauseId,
+}
+
+impl DrainFact {
+    /// How far a ladder has come.
+    #[must_use]
+    pub fn of(ladder: &Ladder) -> Self {
+        let order = ladder.order();
+        Self { step: ladder.step(), left: ladder.left(), words: order.reason.clone(), cause: order.cause }
+    }
 }
 
 /// What health says about a prefix.
@@ -54,6 +76,7 @@ pub struct ServiceFact {
 pub struct Facts {
     pub intent: Intent,
     pub leaving: Leaving,
+    pub drain: Option<DrainFact>,
     pub binding: Binding,
     pub health: HealthFact,
 }

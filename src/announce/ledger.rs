@@ -1,16 +1,22 @@
 //! The last judgement of every prefix, and the wanted set of routes that follows from all of them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decide::{Announcement, Policy, decide};
-use super::facts::{self, Binding, Facts, Leaving};
+use super::decide::{Announcement, State, decide};
+use super::drain::{Ladder, Measured, Order, Step};
+use super::facts::{self, Binding, DrainFact, Facts, Leaving};
 use crate::bgp::origin::{AllowList, OriginSet};
 use crate::config::Config;
 use crate::config::anycast::{Anycast, AnycastPrefix};
 use crate::config::services::Watermark;
 use crate::health::HealthView;
+use crate::observe::journal::{CauseId, CauseIds};
+
+/// What operators drain.
+pub type Drains = BTreeMap<AnycastPrefix, Order>;
 
 /// What the configuration says about announcing.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,82 +42,157 @@ impl Plan {
     }
 }
 
+/// Everything that a judgement of all prefixes is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub plan: &'a Plan,
+    pub view: &'a HealthView,
+    pub bindings: &'a BTreeMap<AnycastPrefix, Binding>,
+    pub drains: &'a Drains,
+    pub leaving: Leaving,
+}
+
 /// A judgement that differs from the one before.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     pub prefix: AnycastPrefix,
     pub announcement: Announcement,
+    /// The state before.
+    pub before: State,
+    /// What first made it so.
+    pub cause: CauseId,
+    /// Whether neighbors are told otherwise or another rule decided; else only numbers in the words differ.
+    pub news: bool,
+}
+
+impl Verdict {
     /// Whether the state changed, and not only the words or the attributes.
-    pub turned: bool,
+    #[must_use]
+    pub fn turned(&self) -> bool {
+        self.announcement.state != self.before
+    }
+}
+
+/// A prefix whose traffic is to be measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    pub prefix: AnycastPrefix,
+    pub addresses: Vec<IpAddr>,
+    /// Close what is open, once for each order.
+    pub close: Option<CauseId>,
 }
 
 /// The last judgements.
 #[derive(Debug)]
 pub struct Ledger {
     entries: BTreeMap<AnycastPrefix, Announcement>,
+    /// What last made each prefix as it is.
+    causes: BTreeMap<AnycastPrefix, CauseId>,
+    ladders: BTreeMap<AnycastPrefix, Ladder>,
     wanted: Arc<OriginSet>,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self { entries: BTreeMap::new(), wanted: Arc::new(OriginSet::new(0, Arc::default())) }
-    }
+    ids: CauseIds,
 }
 
 impl Ledger {
+    /// Without any prefix. `ids` name what nobody else has a name for.
+    #[must_use]
+    pub fn new(ids: CauseIds) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            ladders: BTreeMap::new(),
+            wanted: Arc::new(OriginSet::new(0, Arc::default())),
+            ids,
+        }
+    }
+
     /// Judges every prefix of the plan anew. Returns what changed; [`wanted`](Self::wanted) is the
     /// set that follows, with a higher revision only if its routes changed.
-    pub fn judge(
-        &mut self,
-        plan: &Plan,
-        view: &HealthView,
-        bindings: &BTreeMap<AnycastPrefix, Binding>,
-        leaving: Leaving,
-        now: Instant,
-    ) -> Vec<Verdict> {
+    pub fn judge(&mut self, inputs: Inputs<'_>, now: Instant) -> Vec<Verdict> {
+        let Inputs { plan, view, bindings, drains, leaving } = inputs;
+        self.climb(plan, drains, now);
         let mut changed = Vec::new();
         let mut entries = BTreeMap::new();
+        // One name for all that changes now and has none of its own.
+        let mut nameless = None;
         for (prefix, anycast) in &plan.anycast {
             let last = self.entries.remove(prefix).unwrap_or_else(|| Announcement::initial(now));
             let facts = Facts {
                 intent: anycast.state,
                 leaving,
+                drain: self.ladders.get(prefix).map(DrainFact::of),
                 // Not tried yet is not bound.
                 binding: bindings.get(prefix).cloned().unwrap_or_else(|| unbound(anycast)),
                 health: facts::health_of(anycast, &plan.watermarks, view, plan.max_age, now),
             };
-            let policy = Policy { attributes: anycast.attributes.clone(), degrade: anycast.degrade.clone() };
-            let announcement = decide(&policy, &facts, &last, now);
+            let announcement = decide(anycast, &facts, &last, now);
             let turned = announcement.state != last.state;
-            if turned || announcement.reason != last.reason || announcement.attributes != last.attributes {
-                changed.push(Verdict { prefix: *prefix, announcement: announcement.clone(), turned });
+            let told_otherwise = turned || announcement.route != last.route;
+            if told_otherwise || announcement.reason != last.reason {
+                // The same reason as before cannot have changed the attributes: a new configuration did.
+                let own = announcement.cause.filter(|_| turned || announcement.reason != last.reason);
+                let cause = own.unwrap_or_else(|| *nameless.get_or_insert_with(|| self.ids.next_id()));
+                if told_otherwise {
+                    self.causes.insert(*prefix, cause);
+                }
+                changed.push(Verdict {
+                    prefix: *prefix,
+                    announcement: announcement.clone(),
+                    before: last.state,
+                    cause,
+                    news: told_otherwise || announcement.reason.name() != last.reason.name(),
+                });
             }
             entries.insert(*prefix, announcement);
+        }
+        // Those that left the configuration are withdrawn for that.
+        for prefix in self.entries.keys() {
+            let cause = *nameless.get_or_insert_with(|| self.ids.next_id());
+            self.causes.insert(*prefix, cause);
         }
         self.entries = entries;
         self.want(plan, &changed);
         changed
     }
 
-    fn want(&mut self, plan: &Plan, changed: &[Verdict]) {
-        let allow = Arc::new(AllowList::new(plan.anycast.keys().copied()));
-        let mut wanted = OriginSet::new(self.wanted.revision() + 1, allow);
-        for (prefix, entry) in &self.entries {
-            if entry.state.is_announced() {
-                wanted
-                    .insert(*prefix, entry.attributes.clone())
-                    .expect("entries are made from the plan that the allow-list is made from");
+    /// Takes what was measured; [`judge`](Self::judge) follows.
+    pub fn handle_flows(&mut self, measured: &Measured) {
+        for (prefix, ladder) in &mut self.ladders {
+            if let Some(flows) = measured.get(prefix) {
+                ladder.handle_flows(*flows);
             }
         }
-        if wanted.same_routes(&self.wanted) {
-            return;
-        }
-        let failures =
-            changed.iter().filter(|verdict| verdict.turned && !verdict.announcement.state.is_announced());
-        let known =
-            failures.filter_map(|verdict| verdict.announcement.reason.cause()).map(|cause| cause.failed_at);
-        wanted.set_cause(known.max());
-        self.wanted = Arc::new(wanted);
+    }
+
+    /// When time alone changes something.
+    #[must_use]
+    pub fn next_deadline(&self, plan: &Plan) -> Option<Instant> {
+        let ladders = self.ladders.iter();
+        let drained = ladders.filter_map(|(p, ladder)| ladder.next_deadline(&plan.anycast.get(p)?.drain));
+        self.entries.values().filter_map(|entry| entry.next).chain(drained).min()
+    }
+
+    /// The prefixes that drain.
+    #[must_use]
+    pub fn watched(&self, plan: &Plan) -> Vec<Watched> {
+        let watched = self.ladders.iter().filter_map(|(prefix, ladder)| {
+            let addresses = plan.anycast.get(prefix)?.addresses.clone();
+            let close = (ladder.step() == Step::Closed).then_some(ladder.order().cause);
+            Some(Watched { prefix: *prefix, addresses, close })
+        });
+        watched.collect()
+    }
+
+    /// The drain of a prefix.
+    #[must_use]
+    pub fn ladder(&self, prefix: &AnycastPrefix) -> Option<&Ladder> {
+        self.ladders.get(prefix)
+    }
+
+    /// What last made a prefix as it is.
+    #[must_use]
+    pub fn cause_of(&self, prefix: &AnycastPrefix) -> Option<CauseId> {
+        self.causes.get(prefix).copied()
     }
 
     /// The set of routes that neighbors shall have.
@@ -123,6 +204,48 @@ impl Ledger {
     /// The judgement of every prefix.
     pub fn entries(&self) -> impl Iterator<Item = (&AnycastPrefix, &Announcement)> {
         self.entries.iter()
+    }
+
+    /// Brings the ladders to the orders, and each as far down as it may go.
+    fn climb(&mut self, plan: &Plan, drains: &Drains, now: Instant) {
+        self.ladders.retain(|prefix, _| drains.contains_key(prefix));
+        for (prefix, order) in drains {
+            let Some(anycast) = plan.anycast.get(prefix) else {
+                self.ladders.remove(prefix);
+                continue;
+            };
+            let announced = self.entries.get(prefix).is_some_and(|entry| entry.state.is_announced());
+            let ladder =
+                self.ladders.entry(*prefix).or_insert_with(|| Ladder::new(order.clone(), announced, now));
+            ladder.handle_order(order);
+            ladder.handle_timeout(&anycast.drain, now);
+        }
+    }
+
+    fn want(&mut self, plan: &Plan, changed: &[Verdict]) {
+        let allow = Arc::new(AllowList::new(plan.anycast.keys().copied()));
+        let mut wanted = OriginSet::new(self.wanted.revision() + 1, allow);
+        for (prefix, entry) in &self.entries {
+            if entry.state.is_announced() {
+                wanted
+                    .insert(*prefix, entry.route.clone())
+                    .expect("entries are made from the plan that the allow-list is made from");
+            }
+        }
+        if wanted.same_routes(&self.wanted) {
+            return;
+        }
+        for (prefix, cause) in &self.causes {
+            wanted.set_cause_of(*prefix, *cause);
+        }
+        // Those that are gone have been in a published set once: enough to name their withdrawal.
+        self.causes.retain(|prefix, _| plan.anycast.contains_key(prefix));
+        let failures =
+            changed.iter().filter(|verdict| verdict.turned() && !verdict.announcement.state.is_announced());
+        let known =
+            failures.filter_map(|verdict| verdict.announcement.reason.cause()).map(|cause| cause.failed_at);
+        wanted.set_cause(known.max());
+        self.wanted = Arc::new(wanted);
     }
 }
 

@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::damping::Dwell;
+use super::drain::Left;
+use super::facts::DrainFact;
 use crate::health::Cause;
 
 /// The rule that decided, with what an operator needs to act on it.
@@ -28,6 +31,12 @@ pub enum Reason {
     BrownOut(ServiceLevel),
     /// Rule 9.
     Healthy { services: Vec<String> },
+    /// Rule 3, still announced.
+    Draining(DrainFact),
+    /// Rule 3, withdrawn.
+    Drained(DrainFact),
+    /// The checks allow more, but it has failed too often lately.
+    Damped { dwell: Dwell, allowed: Box<Reason> },
 }
 
 /// Where a service stands.
@@ -57,6 +66,9 @@ impl Reason {
             Self::BetweenWatermarks { .. } => "between-watermarks",
             Self::BrownOut(_) => "brown-out",
             Self::Healthy { .. } => "healthy",
+            Self::Draining(_) => "draining",
+            Self::Drained(_) => "drained",
+            Self::Damped { .. } => "damped",
         }
     }
 
@@ -110,6 +122,21 @@ impl Reason {
                 [one] => format!("service {one} is healthy"),
                 many => format!("all {} services are healthy: {}", many.len(), many.join(", ")),
             },
+            Self::Draining(drain) => format!("an operator drains it{}", drain.because()),
+            Self::Drained(drain) => {
+                let how = match drain.left {
+                    Left::AtOnce => "",
+                    Left::Quiet => ": its traffic was gone",
+                    Left::Deadline => ": the deadline of the drain was reached",
+                };
+                format!("an operator has drained it{}{how}", drain.because())
+            }
+            Self::Damped { dwell, allowed } => format!(
+                "{}, but it failed {} lately: that must be so for {:?} without a break first",
+                allowed.sentence(),
+                if dwell.strikes == 1 { "once".to_owned() } else { format!("{} times", dwell.strikes) },
+                dwell.length
+            ),
         }
     }
 
@@ -141,6 +168,14 @@ impl Reason {
             Self::Healthy { .. } => {
                 "withdrawn when a service falls to its low watermark, or the checks go silent".to_owned()
             }
+            Self::Draining(_) => {
+                "withdrawn when its traffic is gone, or at the deadline; `edgeproxy undrain` takes it back"
+                    .to_owned()
+            }
+            Self::Drained(_) => "`edgeproxy undrain` takes it back".to_owned(),
+            Self::Damped { dwell, .. } => {
+                format!("announced once its services have stayed up for {:?} without a break", dwell.length)
+            }
         }
     }
 
@@ -152,8 +187,22 @@ impl Reason {
             | Self::Starting(level)
             | Self::BetweenWatermarks { level, .. }
             | Self::BrownOut(level) => level.cause.as_ref(),
-            _ => None,
+            Self::Damped { allowed, .. } => allowed.cause(),
+            Self::OperatorDown
+            | Self::Stopping
+            | Self::AddressMissing { .. }
+            | Self::HealthUnknown
+            | Self::HealthStale { .. }
+            | Self::Healthy { .. }
+            | Self::Draining(_)
+            | Self::Drained(_) => None,
         }
+    }
+}
+
+impl DrainFact {
+    fn because(&self) -> String {
+        if self.words.is_empty() { String::new() } else { format!(" ({})", self.words) }
     }
 }
 

@@ -22,7 +22,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
@@ -30,17 +30,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::ApplianceError;
+use super::drains::Drains;
 use super::reload::Reload;
 use super::shutdown::{self, Request, Signals};
 use crate::admin::{self, Ask, Command, Told, server::Server};
 use crate::announce::announcer::{self, Announcer};
-use crate::announce::ledger::Plan;
+use crate::announce::drain::Measured;
+use crate::announce::ledger::{self, Plan, Watched};
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
 use crate::config::Config;
 use crate::config::bgp::Bgp;
 use crate::config::environment::Environment;
 use crate::health::{HealthError, HealthPlan, HealthView, Prober};
+use crate::observe::journal::{CauseIds, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
@@ -73,6 +76,7 @@ pub struct Appliance {
     signals: Signals,
     commands: mpsc::Receiver<Command>,
     reload: Reload,
+    drains: Drains,
     notify: Notify,
     process: watch::Sender<Arc<ProcessStatus>>,
     started: Instant,
@@ -115,6 +119,11 @@ impl Appliance {
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
         let (delivered, deliveries) = watch::channel(0);
+        let (watched, _watched) = watch::channel(Arc::new(Vec::<Watched>::new()));
+        let (_measured, flows) = watch::channel(Arc::new(Measured::new()));
+        let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
+        let (journal, _notes, _lost) = Journal::new(4096);
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Rooms → operators.
         let (process, process_status) = watch::channel(Arc::new(ProcessStatus::default()));
         let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<NeighborStatus>::new()));
@@ -137,24 +146,29 @@ impl Appliance {
         let stop_routing = CancellationToken::new();
         let stop_others = CancellationToken::new();
 
-        let stop = stop_others.clone();
+        let (stop, noted) = (stop_others.clone(), journal.clone());
         let prober = Thread::spawn("health", move || {
             raise_priority();
-            Prober::new(health_plan, view, services).run(stop)
+            Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0)).run(stop)
         })?;
 
         let stop = stop_routing.clone();
+        let noted = journal.clone();
         let routing = Thread::spawn("routing", move || async move {
             raise_priority();
             let ends = announcer::Ends {
                 plan: announce_plan,
                 health: health_view,
+                drains: drained,
+                flows,
+                watched,
                 wanted,
                 delivered: deliveries,
                 status: prefixes,
+                journal: noted.clone(),
             };
-            let announcer = Announcer::new(ends)?;
-            let speaker = Speaker::new(bgp_config, wanted_routes, neighbors, delivered, recorder);
+            let announcer = Announcer::new(ends, CauseIds::new(epoch, 1))?;
+            let speaker = Speaker::new(bgp_config, wanted_routes, neighbors, delivered, recorder, noted);
             shutdown::route(announcer, speaker, stop).await
         })?;
 
@@ -173,6 +187,7 @@ impl Appliance {
             }
         });
 
+        let drains = Drains::open(&state, orders, journal, CauseIds::new(epoch, 2));
         let reload = Reload::new(path, config, Handouts { bgp, policy, health }, logs);
         let notify = Notify::new(environment.notify_socket);
         for name in environment.unknown {
@@ -185,6 +200,7 @@ impl Appliance {
             signals,
             commands,
             reload,
+            drains,
             notify,
             process,
             started,
@@ -233,6 +249,10 @@ impl Appliance {
         let answer = match ask {
             Ask::Reload => self.reload().map_err(|why| format!("not reloaded, nothing changed:\n{why}")),
             Ask::Diff { text, base } => self.reload.compare(&text, &base),
+            Ask::Drain { prefix, deadline, reason } => {
+                self.drains.drain(self.reload.current(), &prefix, deadline, &reason)
+            }
+            Ask::Undrain { prefix } => self.drains.undrain(self.reload.current(), &prefix),
         };
         // An operator who went away needs no answer.
         drop(reply.send(answer));
@@ -241,6 +261,7 @@ impl Appliance {
     fn reload(&mut self) -> Result<Told, String> {
         self.notify.reloading();
         let result = self.reload.reload();
+        self.drains.follow(self.reload.current());
         match &result {
             Ok(changes) => info!("configuration reloaded\n{}", changes.text),
             Err(problems) => error!("configuration refused, nothing changed\n{problems}"),

@@ -6,6 +6,28 @@ use std::time::Instant;
 
 use crate::config::anycast::AnycastPrefix;
 use crate::config::bgp::Attributes;
+use crate::observe::journal::CauseId;
+
+/// How much we want traffic for a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preference {
+    #[default]
+    Normal,
+    /// Others are better at the moment.
+    Degraded,
+    /// It is about to be withdrawn.
+    Draining,
+}
+
+/// What neighbors shall be told about one prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Route {
+    pub preference: Preference,
+    /// The prefix's own attributes.
+    pub attributes: Attributes,
+    /// Added to them because of the preference; empty while it is normal.
+    pub added: Attributes,
+}
 
 /// The prefixes of the configuration: nothing else can ever enter an [`OriginSet`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,7 +58,9 @@ pub struct NotAllowed(pub AnycastPrefix);
 pub struct OriginSet {
     revision: u64,
     allow: Arc<AllowList>,
-    routes: BTreeMap<AnycastPrefix, Arc<Attributes>>,
+    routes: BTreeMap<AnycastPrefix, Arc<Route>>,
+    /// Why each prefix is wanted, or not wanted, as it is.
+    causes: BTreeMap<AnycastPrefix, CauseId>,
     cause: Option<Instant>,
 }
 
@@ -44,19 +68,30 @@ impl OriginSet {
     /// An empty set. `revision` grows with every published set, so that "written up to" has a meaning.
     #[must_use]
     pub fn new(revision: u64, allow: Arc<AllowList>) -> Self {
-        Self { revision, allow, routes: BTreeMap::new(), cause: None }
+        Self { revision, allow, ..Self::default() }
     }
 
-    /// Wants `prefix` announced with `attributes`.
+    /// Wants `prefix` announced as `route` says.
     ///
     /// # Errors
     /// [`NotAllowed`] when the configuration does not hold the prefix; the set is unchanged.
-    pub fn insert(&mut self, prefix: AnycastPrefix, attributes: Arc<Attributes>) -> Result<(), NotAllowed> {
+    pub fn insert(&mut self, prefix: AnycastPrefix, route: Arc<Route>) -> Result<(), NotAllowed> {
         if !self.allow.allows(&prefix) {
             return Err(NotAllowed(prefix));
         }
-        self.routes.insert(prefix, attributes);
+        self.routes.insert(prefix, route);
         Ok(())
+    }
+
+    /// Remembers what made a prefix wanted or unwanted.
+    pub fn set_cause_of(&mut self, prefix: AnycastPrefix, cause: CauseId) {
+        self.causes.insert(prefix, cause);
+    }
+
+    /// What made a prefix wanted or unwanted.
+    #[must_use]
+    pub fn cause_of(&self, prefix: &AnycastPrefix) -> Option<CauseId> {
+        self.causes.get(prefix).copied()
     }
 
     /// Remembers when the failure behind this set was known, for the time from failure to withdrawal.
@@ -77,13 +112,13 @@ impl OriginSet {
     }
 
     /// The wanted routes in the order of their prefixes.
-    pub fn routes(&self) -> impl Iterator<Item = (AnycastPrefix, &Arc<Attributes>)> {
-        self.routes.iter().map(|(prefix, attributes)| (*prefix, attributes))
+    pub fn routes(&self) -> impl Iterator<Item = (AnycastPrefix, &Arc<Route>)> {
+        self.routes.iter().map(|(prefix, route)| (*prefix, route))
     }
 
     /// What is wanted for one prefix.
     #[must_use]
-    pub fn get(&self, prefix: &AnycastPrefix) -> Option<&Arc<Attributes>> {
+    pub fn get(&self, prefix: &AnycastPrefix) -> Option<&Arc<Route>> {
         self.routes.get(prefix)
     }
 

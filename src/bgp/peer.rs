@@ -14,16 +14,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::connection::{Connection, Expired};
+pub use self::report::written;
+
 use self::report::Report;
 use super::adj_rib_out::{AdjRibOut, Change};
 use super::backoff::Backoff;
 use super::collision::Origin;
 use super::fsm::{self, State};
+use super::message::PathAttributes;
 use super::notification::Notification;
 use super::origin::OriginSet;
 use super::received::Received;
 use super::update::{self, Export};
+use crate::config::anycast::AnycastPrefix;
 use crate::config::bgp::{Asn, Neighbor};
+use crate::observe::journal::CauseId;
 
 /// No more UPDATEs are queued while this much waits to be written.
 const ENOUGH_QUEUED: usize = 64 * 1024;
@@ -49,16 +54,22 @@ pub enum PeerEvent {
         words: String,
         was_established: bool,
     },
-    /// UPDATEs were queued.
-    Sent {
-        withdrawn: usize,
-        announced: usize,
-    },
+    /// UPDATEs were queued: one of these for each prefix.
+    Sent(Vec<Told>),
     /// An UPDATE was taken as a withdrawal (RFC 7606); told for the first, second, fourth, … of a session.
     TreatedAsWithdraw {
         what: String,
         total: u64,
     },
+}
+
+/// What a neighbor was told about one prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub prefix: AnycastPrefix,
+    /// None: it was withdrawn.
+    pub attributes: Option<PathAttributes>,
+    pub cause: Option<CauseId>,
 }
 
 /// Whether and when we dial.
@@ -285,7 +296,9 @@ impl Peer {
             remote_asn: self.neighbor.asn,
             local_address: connection.local_address,
             next_hop: self.neighbor.next_hop,
-            attributes: self.neighbor.export.clone(),
+            export: self.neighbor.export.clone(),
+            degrade: self.neighbor.degrade.clone(),
+            drain: self.neighbor.drain.clone(),
         };
         let wanted: BTreeMap<_, _> = self
             .wanted
@@ -294,20 +307,25 @@ impl Peer {
             .filter_map(|(prefix, route)| Some((prefix, export.render(prefix, route)?)))
             .collect();
         let four_octet_as = negotiated.four_octet_as;
-        let (mut withdrawn, mut announced) = (0, 0);
+        let mut told = Vec::new();
         for change in self.rib.sync(&wanted, now) {
-            match &change {
-                Change::Withdraw(prefixes) => withdrawn += prefixes.len(),
-                Change::Announce(_, prefixes) => announced += prefixes.len(),
-            }
+            let (prefixes, attributes) = match &change {
+                Change::Withdraw(prefixes) => (prefixes, None),
+                Change::Announce(attributes, prefixes) => (prefixes, Some(attributes)),
+            };
+            told.extend(prefixes.iter().map(|prefix| Told {
+                prefix: *prefix,
+                attributes: attributes.cloned(),
+                cause: self.wanted.cause_of(prefix),
+            }));
             for octets in update::pack(&change, four_octet_as) {
                 connection.queue_update(&octets);
             }
         }
         connection.queued_up_to(self.wanted.revision());
         self.synced = Some(self.wanted.revision());
-        if withdrawn + announced > 0 {
-            self.push_event(PeerEvent::Sent { withdrawn, announced });
+        if !told.is_empty() {
+            self.push_event(PeerEvent::Sent(told));
         }
     }
 

@@ -20,6 +20,7 @@ use super::peer::{Local, Peer};
 use super::transport::{self, Command, Ends, Report};
 use super::{BgpError, socket};
 use crate::config::bgp::{Bgp, Neighbor};
+use crate::observe::journal::Journal;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::NeighborStatus;
 use crate::supervise::task::Task;
@@ -41,6 +42,7 @@ pub struct Speaker {
     status: watch::Sender<Arc<Vec<NeighborStatus>>>,
     delivered: watch::Sender<u64>,
     recorder: Recorder,
+    journal: Journal,
     ring: Arc<Notify>,
     neighbors: BTreeMap<String, Running>,
     listeners: Vec<(SocketAddr, TcpListener)>,
@@ -67,6 +69,7 @@ impl Speaker {
         status: watch::Sender<Arc<Vec<NeighborStatus>>>,
         delivered: watch::Sender<u64>,
         recorder: Recorder,
+        journal: Journal,
     ) -> Self {
         Self {
             config,
@@ -74,6 +77,7 @@ impl Speaker {
             status,
             delivered,
             recorder,
+            journal,
             ring: Arc::new(Notify::new()),
             neighbors: BTreeMap::new(),
             listeners: Vec::new(),
@@ -225,6 +229,7 @@ impl Speaker {
             report,
             ring: self.ring.clone(),
             recorder: self.recorder.clone(),
+            journal: self.journal.clone(),
         };
         let task = Task::spawn(format!("neighbor {}", neighbor.name), transport::run(peer, ends));
         let running = Running { neighbor, local, commands, report: reports, task };
@@ -304,6 +309,8 @@ async fn end(neighbors: Vec<(Running, Notification)>) {
 fn survives(old: &Neighbor, new: &Neighbor) -> bool {
     let adapted = Neighbor {
         export: new.export.clone(),
+        degrade: new.degrade.clone(),
+        drain: new.drain.clone(),
         next_hop: new.next_hop,
         max_prefixes: new.max_prefixes,
         ..old.clone()

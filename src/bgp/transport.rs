@@ -16,9 +16,10 @@ use tracing::{info, warn};
 use super::collision::Origin;
 use super::notification::Notification;
 use super::origin::OriginSet;
-use super::peer::{Delivery, Peer, PeerEvent};
+use super::peer::{Delivery, Peer, PeerEvent, written};
 use super::socket;
 use crate::config::bgp::Neighbor;
+use crate::observe::journal::{Event, Journal};
 use crate::observe::metrics::Recorder;
 use crate::observe::status::NeighborStatus;
 
@@ -55,6 +56,7 @@ pub struct Ends {
     /// Rung after every new report.
     pub ring: Arc<Notify>,
     pub recorder: Recorder,
+    pub journal: Journal,
 }
 
 /// Drives a neighbor until it is stopped, or until the speaker is gone.
@@ -243,6 +245,7 @@ impl Transport {
             told = true;
             let neighbor = self.peer.neighbor();
             let name = neighbor.name.as_str();
+            self.note(name, &event);
             match event {
                 PeerEvent::Established { remote_id, hold_time } => {
                     info!(neighbor = name, address = %neighbor.address, asn = neighbor.asn.0, %remote_id, hold_time, "session established");
@@ -251,7 +254,9 @@ impl Transport {
                     warn!(neighbor = name, "session ended: {words}");
                 }
                 PeerEvent::Ended { words, .. } => info!(neighbor = name, "no session: {words}"),
-                PeerEvent::Sent { withdrawn, announced } => {
+                PeerEvent::Sent(all) => {
+                    let announced = all.iter().filter(|told| told.attributes.is_some()).count();
+                    let withdrawn = all.len() - announced;
                     info!(neighbor = name, withdrawn, announced, "routes sent");
                 }
                 PeerEvent::TreatedAsWithdraw { what, total } => {
@@ -263,6 +268,29 @@ impl Transport {
             }
         }
         told
+    }
+
+    /// The journal remembers sessions and what was said in them; attempts are for the log.
+    fn note(&self, name: &str, event: &PeerEvent) {
+        let neighbor = || name.to_owned();
+        let session = |up, words| Event::Session { neighbor: neighbor(), up, words };
+        match event {
+            PeerEvent::Established { remote_id, hold_time } => {
+                let words = format!("established with {remote_id}, hold time {hold_time} s");
+                self.ends.journal.note(None, session(true, words));
+            }
+            PeerEvent::Ended { words, was_established: true } => {
+                self.ends.journal.note(None, session(false, words.clone()));
+            }
+            PeerEvent::Sent(all) => {
+                for told in all {
+                    let route = told.attributes.as_ref().map(written);
+                    let prefix = told.prefix.to_string();
+                    self.ends.journal.note(told.cause, Event::Update { neighbor: neighbor(), prefix, route });
+                }
+            }
+            PeerEvent::Ended { .. } | PeerEvent::TreatedAsWithdraw { .. } => {}
+        }
     }
 
     fn report(&mut self, now: Instant) {

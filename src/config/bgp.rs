@@ -100,6 +100,10 @@ pub struct Neighbor {
     pub next_hop: NextHop,
     /// What is added to every route sent to this neighbor.
     pub export: Attributes,
+    /// Added besides to routes that are de-preferred on a brown-out.
+    pub degrade: Attributes,
+    /// Added besides to routes that drain.
+    pub drain: Attributes,
 }
 
 /// Next hops given by the operator, per family of the routes.

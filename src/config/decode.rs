@@ -11,6 +11,7 @@ mod attributes;
 mod bgp;
 mod check;
 mod health;
+mod leave;
 mod neighbor;
 mod observe;
 mod pop;

@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::pace::Pace;
 use super::probe::{self, hold};
-use super::roster::{CheckId, Hold, JobId, Roster};
+use super::roster::{CheckId, Hold, JobId, Roster, Turned};
 use super::verdict::Failure;
 use super::{HealthError, HealthPlan, HealthView};
+use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::status::ServiceStatus;
 use crate::sys::alarm::Alarm;
 
@@ -33,6 +34,8 @@ pub struct Prober {
     plan: watch::Receiver<Arc<HealthPlan>>,
     view: watch::Sender<Arc<HealthView>>,
     status: watch::Sender<Arc<Vec<ServiceStatus>>>,
+    journal: Journal,
+    ids: CauseIds,
 }
 
 /// What became of a held connection.
@@ -43,14 +46,17 @@ enum HoldEvent {
 }
 
 impl Prober {
-    /// `plan`: what to check, the newest wins. `view` and `status`: where to publish.
+    /// `plan`: what to check, the newest wins. `view` and `status`: where to publish. `journal`: where
+    /// changes of verdicts are noted, named by `ids`.
     #[must_use]
     pub fn new(
         plan: watch::Receiver<Arc<HealthPlan>>,
         view: watch::Sender<Arc<HealthView>>,
         status: watch::Sender<Arc<Vec<ServiceStatus>>>,
+        journal: Journal,
+        ids: CauseIds,
     ) -> Self {
-        Self { plan, view, status }
+        Self { plan, view, status, journal, ids }
     }
 
     /// Runs until `stop`. Dropping it closes everything it had open.
@@ -59,9 +65,9 @@ impl Prober {
     /// [`HealthError::PlanGone`] when the plan's sender was dropped, [`HealthError::Timer`] if the kernel
     /// gives no timer.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HealthError> {
-        let Self { mut plan, view, status } = self;
+        let Self { mut plan, view, status, journal, ids } = self;
         let mut now = Instant::now();
-        let mut roster = Roster::new(RandomState::new().hash_one(0));
+        let mut roster = Roster::new(RandomState::new().hash_one(0), ids);
         let mut probes = FuturesUnordered::new();
         let mut opening = FuturesUnordered::new();
         let mut watching = FuturesUnordered::new();
@@ -103,6 +109,10 @@ impl Prober {
             }
             if publish.status {
                 status.send_replace(Arc::new(roster.status(now)));
+            }
+            // After the view: nothing stands before a withdrawal.
+            for turned in roster.take_turned() {
+                journal.note(Some(turned.id), event(turned));
             }
 
             let wanted =
@@ -165,6 +175,16 @@ impl Prober {
                 }
             }
         }
+    }
+}
+
+fn event(turned: Turned) -> Event {
+    Event::Verdict {
+        service: turned.service.to_string(),
+        backend: turned.backend,
+        target: turned.target.to_string(),
+        verdict: turned.verdict.word().to_owned(),
+        error: turned.error,
     }
 }
 

@@ -22,6 +22,7 @@ use super::watermark::Position;
 use super::{HealthPlan, HealthView};
 use crate::config::health::Health;
 use crate::config::services;
+use crate::observe::journal::{CauseId, CauseIds};
 use crate::observe::status::{BackendStatus, ServiceStatus};
 
 /// A backend's check under one configuration of it. Never used again once the question changed, so
@@ -99,12 +100,26 @@ pub struct Roster {
     releases: VecDeque<CheckId>,
     holds_paused_until: Option<Instant>,
     changes: Changes,
+    ids: CauseIds,
+    turned: Vec<Turned>,
+}
+
+/// A backend's verdict changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turned {
+    pub id: CauseId,
+    pub service: Arc<str>,
+    pub backend: String,
+    pub target: SocketAddr,
+    pub verdict: Verdict,
+    /// What failed, if it did not come up.
+    pub error: Option<String>,
 }
 
 impl Roster {
-    /// Without any check. `seed` feeds the jitter.
+    /// Without any check. `seed` feeds the jitter, `ids` name the changes of verdicts.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, ids: CauseIds) -> Self {
         Self {
             limits: Health::default(),
             dice: Dice::new(seed),
@@ -120,6 +135,8 @@ impl Roster {
             releases: VecDeque::new(),
             holds_paused_until: None,
             changes: Changes::default(),
+            ids,
+            turned: Vec::new(),
         }
     }
 
@@ -210,6 +227,12 @@ impl Roster {
         std::mem::take(&mut self.changes)
     }
 
+    /// Verdicts that changed since this was last asked, in their order; at most one for each backend and
+    /// outcome.
+    pub fn take_turned(&mut self) -> Vec<Turned> {
+        std::mem::take(&mut self.turned)
+    }
+
     /// How many backends the plan has.
     #[must_use]
     pub fn backends(&self) -> usize {
@@ -269,7 +292,17 @@ impl Roster {
         let mut moved = Moved::No;
         if before != after {
             entry.counted = after;
-            moved = tally.handle_standing(entry.check.backend.weight, before, after, now);
+            let id = self.ids.next_id();
+            moved = tally.handle_standing(entry.check.backend.weight, before, after, id, now);
+            let check = &entry.check;
+            self.turned.push(Turned {
+                id,
+                service: Arc::clone(&check.service),
+                backend: check.backend.id.clone(),
+                target: check.target,
+                verdict: check.verdict(),
+                error: check.cause().map(|cause| cause.error),
+            });
             self.changes = Changes { view: true, status: true };
         }
         let is_blamed = tally.blamed() == Some(id);

@@ -6,6 +6,7 @@ use super::roster::CheckId;
 use super::watermark::{Levels, Position};
 use super::{Cause, ServiceHealth};
 use crate::config::services::Watermark;
+use crate::observe::journal::CauseId;
 
 /// What one backend adds to its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +29,7 @@ pub(super) struct Tally {
     /// Whether the service came up and has not been low since: what `Between` leaves as it was.
     serving: bool,
     blamed: Option<(CheckId, Cause)>,
+    changed_by: Option<CauseId>,
 }
 
 impl Tally {
@@ -42,6 +44,7 @@ impl Tally {
             since: now,
             serving: false,
             blamed: None,
+            changed_by: None,
         }
     }
 
@@ -61,17 +64,23 @@ impl Tally {
             self.unjudged += u32::from(!standing.judged);
         }
         self.levels = Levels::of(watermark, self.total);
-        self.settle(now);
+        if self.settle(now) != Moved::No {
+            // Not a verdict, but the configuration has moved it.
+            self.changed_by = None;
+        }
     }
 
-    /// Takes one backend's change of standing. Says whether the position changed, and how.
+    /// Takes one backend's change of standing, which is known as `id`. Says whether the position changed,
+    /// and how.
     pub(super) fn handle_standing(
         &mut self,
         weight: u32,
         before: Standing,
         after: Standing,
+        id: CauseId,
         now: Instant,
     ) -> Moved {
+        self.changed_by = Some(id);
         match (before.healthy, after.healthy) {
             (false, true) => self.healthy = self.healthy.saturating_add(weight),
             (true, false) => self.healthy = self.healthy.saturating_sub(weight),
@@ -117,6 +126,7 @@ impl Tally {
             proven: self.unjudged == 0 || self.position != Position::Low,
             cause: self.blamed.as_ref().map(|(_, cause)| cause.clone()),
             since: self.since,
+            changed_by: self.changed_by,
         }
     }
 
@@ -165,6 +175,7 @@ mod tests {
 
     use super::*;
     use crate::config::services::Level;
+    use crate::observe::journal::CauseIds;
 
     const UNPROVEN: Standing = Standing { healthy: false, judged: false };
     const UP: Standing = Standing { healthy: true, judged: true };
@@ -173,25 +184,26 @@ mod tests {
     #[test]
     fn between_the_watermarks_is_as_before() {
         let now = Instant::now();
+        let mut ids = CauseIds::new(1, 0);
         let mut tally = Tally::new(now);
         let watermark = Watermark { low: Level::Weight(2), high: Level::Weight(6), degrade: None };
         tally.handle_plan(&watermark, [(2, UNPROVEN); 4].into_iter(), now);
         assert_eq!((tally.word(), tally.health().proven, tally.health().total_weight), ("down", false, 8));
-        tally.handle_standing(2, UNPROVEN, UP, now);
+        tally.handle_standing(2, UNPROVEN, UP, ids.next_id(), now);
         assert_eq!((tally.word(), tally.health().proven), ("down", false));
-        tally.handle_standing(2, UNPROVEN, UP, now);
+        tally.handle_standing(2, UNPROVEN, UP, ids.next_id(), now);
         assert_eq!(
             (tally.position(), tally.word(), tally.health().proven),
             (Position::Between, "down", true)
         );
-        assert_eq!(tally.handle_standing(2, UNPROVEN, UP, now), Moved::Better);
+        assert_eq!(tally.handle_standing(2, UNPROVEN, UP, ids.next_id(), now), Moved::Better);
         assert_eq!((tally.position(), tally.word()), (Position::Full, "up"));
         let later = now + Duration::from_secs(1);
-        assert_eq!(tally.handle_standing(2, UP, DOWN, later), Moved::Worse);
+        assert_eq!(tally.handle_standing(2, UP, DOWN, ids.next_id(), later), Moved::Worse);
         assert_eq!((tally.position(), tally.word(), tally.health().since), (Position::Between, "up", later));
-        tally.handle_standing(2, UP, DOWN, later);
+        tally.handle_standing(2, UP, DOWN, ids.next_id(), later);
         assert_eq!((tally.position(), tally.word(), tally.health().proven), (Position::Low, "down", false));
-        tally.handle_standing(2, UNPROVEN, DOWN, later);
+        tally.handle_standing(2, UNPROVEN, DOWN, ids.next_id(), later);
         assert!(tally.health().proven, "every backend has had a verdict");
     }
 }

@@ -1,7 +1,8 @@
 //! Status documents for tests: one POP with every kind of thing in it.
 
 use super::status::{
-    AddressStatus, BackendStatus, NeighborStatus, PrefixStatus, ProcessStatus, SentRoute, ServiceStatus,
+    AddressStatus, BackendStatus, DampingStatus, DrainStatus, NeighborStatus, PrefixStatus, ProcessStatus,
+    SentRoute, ServiceStatus,
 };
 
 pub(crate) fn process() -> ProcessStatus {
@@ -104,7 +105,22 @@ fn prefix(prefix: &str, state: &str) -> PrefixStatus {
             state: if state == "held" { "missing".into() } else { "ours".into() },
             error: (state == "held").then(|| "no such device".into()),
         }],
+        cause: None,
         services: vec!["web".into()],
+        drain: (state == "draining").then(|| DrainStatus {
+            step: "de-preferred".into(),
+            words: "new fan".into(),
+            begun_ms: 5_000,
+            step_ms: 5_000,
+            deadline_ms: Some(295_000),
+            open_flows: Some(12),
+            new_flows_per_second: Some(3.5),
+        }),
+        damping: (state == "withdrawn").then_some(DampingStatus {
+            failures: 3,
+            dwell_ms: 4_000,
+            left_ms: Some(2_500),
+        }),
     }
 }
 

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::CauseId;
+
 /// What the process as a whole is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct ProcessStatus {
@@ -70,7 +72,7 @@ pub struct SentRoute {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PrefixStatus {
     pub prefix: String,
-    /// `announced`, `degraded`, `held` or `withdrawn`.
+    /// `announced`, `degraded`, `draining`, `held` or `withdrawn`.
     pub state: String,
     /// The rule's name, stable for machines: `healthy`, `below-watermark`, …
     pub reason: String,
@@ -79,8 +81,42 @@ pub struct PrefixStatus {
     /// What would change it, as a sentence.
     pub change: String,
     pub since_ms: u64,
+    /// Of the last change of what neighbors are told: `edgeproxy events` shows what belongs to it.
+    pub cause: Option<CauseId>,
     pub addresses: Vec<AddressStatus>,
     pub services: Vec<String>,
+    /// While an operator drains it.
+    pub drain: Option<DrainStatus>,
+    /// While failures still weigh.
+    pub damping: Option<DampingStatus>,
+}
+
+/// The ladder of a drain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// `de-preferred`, `withdrawn` or `closed`.
+    pub step: String,
+    /// The operator's reason; may be empty.
+    pub words: String,
+    pub begun_ms: u64,
+    /// How long it has been at this step.
+    pub step_ms: u64,
+    /// Until the deadline; None once closed.
+    pub deadline_ms: Option<u64>,
+    /// As measured; None while nothing was measured lately.
+    pub open_flows: Option<u64>,
+    pub new_flows_per_second: Option<f64>,
+}
+
+/// What failures still weigh in the way back up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DampingStatus {
+    /// Not yet forgiven.
+    pub failures: u32,
+    /// How long the services must be up without a break.
+    pub dwell_ms: u64,
+    /// What is left of that; None while they are not up, or it is announced.
+    pub left_ms: Option<u64>,
 }
 
 /// One anycast address on its device.

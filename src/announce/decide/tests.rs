@@ -5,8 +5,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::announce::drain::Left;
+use crate::announce::facts::DrainFact;
+use crate::config::anycast::{AnycastPrefix, Damping, Drain};
 use crate::config::services::{Level, Watermark};
 use crate::health::{Cause, ServiceHealth};
+use crate::observe::journal::CauseIds;
 
 fn service(name: &str, position: Position, proven: bool) -> ServiceFact {
     let healthy = match position {
@@ -37,34 +41,61 @@ fn service(name: &str, position: Position, proven: bool) -> ServiceFact {
                 proven: true,
             }),
             since: now,
+            changed_by: Some(cause()),
         },
     }
+}
+
+fn cause() -> CauseId {
+    CauseIds::new(1, 0).next_id()
 }
 
 fn facts(services: Vec<ServiceFact>) -> Facts {
     Facts {
         intent: Intent::Up,
         leaving: Leaving::No,
+        drain: None,
         binding: Binding::Bound,
         health: HealthFact::Known(services),
     }
 }
 
-fn policy() -> Policy {
-    Policy {
+fn policy() -> Anycast {
+    Anycast {
+        prefix: AnycastPrefix::new("198.51.100.0/24".parse().unwrap()).unwrap(),
+        addresses: vec!["198.51.100.1".parse().unwrap()],
+        device: "lo".to_owned(),
+        services: vec!["web".to_owned()],
+        state: Intent::Up,
         attributes: Attributes { med: Some(10), ..Attributes::default() },
         degrade: Attributes { prepend: 3, communities: vec![Community(7)], ..Attributes::default() },
+        drain: Drain {
+            attributes: Attributes { med: Some(900), ..Attributes::default() },
+            ..Drain::default()
+        },
+        damping: None,
     }
 }
 
+fn damped() -> Anycast {
+    Anycast { damping: Some(Damping::default()), ..policy() }
+}
+
 fn last(state: State) -> Announcement {
-    Announcement { state, ..Announcement::initial(Instant::now()) }
+    let mut damper = Damper::default();
+    damper.take(None, state, false, Instant::now());
+    Announcement { state, judged: state, damper, ..Announcement::initial(Instant::now()) }
+}
+
+fn draining(facts: Facts, step: Step) -> Facts {
+    let drain = DrainFact { step, left: Left::Quiet, words: "fan".to_owned(), cause: cause() };
+    Facts { drain: Some(drain), ..facts }
 }
 
 #[test]
 fn every_rule_in_its_order() {
     use Position::{Between, BrownOut, Full, Low};
-    use State::{Announced, Degraded, Withdrawn};
+    use State::{Announced, Degraded, Draining, Withdrawn};
     let proven = |position| facts(vec![service("web", position, true)]);
     let fresh = |position| facts(vec![service("web", position, false)]);
     let down = |mut facts: Facts| {
@@ -83,7 +114,31 @@ fn every_rule_in_its_order() {
     let health = |health| Facts { health, ..proven(Full) };
     let stale = || HealthFact::Stale { age: Duration::from_secs(9), max_age: Duration::from_secs(3) };
     let two = |a, b| facts(vec![service("web", a, true), service("dns", b, true)]);
+    let drain = |facts, step| draining(facts, step);
+    let graceful = |mut facts: Facts| {
+        facts.leaving = Leaving::Graceful;
+        facts
+    };
     let table = [
+        ("drain", drain(proven(Full), Step::DePreferred), Announced, Draining, "draining"),
+        ("drain of a brown-out", drain(proven(BrownOut), Step::DePreferred), Degraded, Draining, "draining"),
+        ("drained", drain(proven(Full), Step::Withdrawn), Draining, Withdrawn, "drained"),
+        ("closed", drain(proven(Full), Step::Closed), Withdrawn, Withdrawn, "drained"),
+        (
+            "a drain keeps nothing up",
+            drain(proven(Low), Step::DePreferred),
+            Draining,
+            Withdrawn,
+            "below-watermark",
+        ),
+        (
+            "operator over drain",
+            down(drain(proven(Full), Step::Closed)),
+            Draining,
+            Withdrawn,
+            "operator-down",
+        ),
+        ("leaving", graceful(proven(Full)), Announced, Draining, "stopping"),
         ("operator", down(proven(Full)), Announced, Withdrawn, "operator-down"),
         ("stopping", gone(proven(Full)), Announced, Withdrawn, "stopping"),
         ("operator over stopping", down(gone(proven(Full))), Announced, Withdrawn, "operator-down"),
@@ -118,24 +173,52 @@ fn every_rule_in_its_order() {
 }
 
 #[test]
-fn attributes_follow_the_state() {
+fn what_is_told_follows_the_state() {
     let now = Instant::now();
     let full = facts(vec![service("web", Position::Full, true)]);
     let announced = decide(&policy(), &full, &last(State::Withdrawn), now);
-    assert_eq!(*announced.attributes, policy().attributes);
+    let plain = Route { attributes: policy().attributes, ..Route::default() };
+    assert_eq!(*announced.route, plain);
+    assert_eq!(announced.cause, Some(cause()));
 
     let brown = facts(vec![service("web", Position::BrownOut, true)]);
     let degraded = decide(&policy(), &brown, &announced, now);
-    assert_eq!((degraded.attributes.prepend, degraded.attributes.med), (3, Some(10)));
+    assert_eq!(degraded.route.preference, Preference::Degraded);
+    assert_eq!((&degraded.route.attributes, &degraded.route.added), (&plain.attributes, &policy().degrade));
 
-    let leaving = Facts { leaving: Leaving::Graceful, ..full };
-    let graceful = decide(&policy(), &leaving, &announced, now);
-    assert_eq!(graceful.attributes.communities, vec![Community::GRACEFUL_SHUTDOWN]);
-    assert_eq!(graceful.reason.name(), "stopping");
+    let leaving = Facts { leaving: Leaving::Graceful, ..full.clone() };
+    for facts in [leaving, draining(full, Step::DePreferred)] {
+        let told = decide(&policy(), &facts, &announced, now).route;
+        assert_eq!((told.preference, told.added.med), (Preference::Draining, Some(900)));
+        assert_eq!(told.added.communities, vec![Community::GRACEFUL_SHUTDOWN]);
+    }
 
     // A backend that dies while we leave still counts at once.
     let low = Facts { leaving: Leaving::Graceful, ..facts(vec![service("web", Position::Low, true)]) };
-    assert_eq!(decide(&policy(), &low, &graceful, now).state, State::Withdrawn);
+    assert_eq!(decide(&policy(), &low, &announced, now).state, State::Withdrawn);
+}
+
+#[test]
+fn what_failed_comes_back_after_its_dwell_and_the_operators_word_is_not_damped() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let full = facts(vec![service("web", Position::Full, true)]);
+    let low = facts(vec![service("web", Position::Low, true)]);
+    let announced = decide(&damped(), &full, &last(State::Withdrawn), at(0));
+    assert_eq!(announced.state, State::Announced, "the first announcement waits for nothing");
+    let failed = decide(&damped(), &low, &announced, at(0));
+    let waiting = decide(&damped(), &full, &failed, at(100));
+    assert_eq!((waiting.state, waiting.reason.name()), (State::Withdrawn, "damped"));
+    assert_eq!(waiting.next, Some(at(1100)));
+    assert!(waiting.reason.sentence().contains("failed once lately"), "{}", waiting.reason.sentence());
+    assert_eq!(decide(&damped(), &full, &waiting, at(1100)).state, State::Announced);
+
+    let down = Facts { intent: Intent::Down, ..full.clone() };
+    let off = decide(&damped(), &down, &announced, at(0));
+    assert_eq!(decide(&damped(), &full, &off, at(1)).state, State::Announced);
+    let drained = decide(&damped(), &draining(full.clone(), Step::Withdrawn), &announced, at(0));
+    assert_eq!(drained.state, State::Withdrawn);
+    assert_eq!(decide(&damped(), &full, &drained, at(1)).state, State::Announced);
 }
 
 #[test]
@@ -163,15 +246,27 @@ fn any_facts() -> impl Strategy<Value = Facts> {
             )
         }),
     ];
-    (any::<bool>(), 0..3u8, any::<bool>(), health).prop_map(|(down, leaving, bound, health)| Facts {
-        intent: if down { Intent::Down } else { Intent::Up },
-        leaving: [Leaving::No, Leaving::Graceful, Leaving::Gone][usize::from(leaving)],
-        binding: if bound {
-            Binding::Bound
-        } else {
-            Binding::Missing { address: "198.51.100.1".parse().unwrap(), error: "gone".to_owned() }
-        },
-        health,
+    let step = prop::option::weighted(
+        0.3,
+        prop_oneof![Just(Step::DePreferred), Just(Step::Withdrawn), Just(Step::Closed)],
+    );
+    (any::<bool>(), 0..3u8, step, any::<bool>(), health).prop_map(|(down, leaving, step, bound, health)| {
+        Facts {
+            intent: if down { Intent::Down } else { Intent::Up },
+            leaving: [Leaving::No, Leaving::Graceful, Leaving::Gone][usize::from(leaving)],
+            drain: step.map(|step| DrainFact {
+                step,
+                left: Left::Quiet,
+                words: String::new(),
+                cause: cause(),
+            }),
+            binding: if bound {
+                Binding::Bound
+            } else {
+                Binding::Missing { address: "198.51.100.1".parse().unwrap(), error: "gone".to_owned() }
+            },
+            health,
+        }
     })
 }
 
@@ -196,7 +291,7 @@ proptest! {
         let (now, before) = (Instant::now(), last(before));
         let one = decide(&policy(), &facts, &before, now);
         let two = decide(&policy(), &facts, &before, now);
-        prop_assert_eq!((one.state, &one.attributes, &one.reason), (two.state, &two.attributes, &two.reason));
+        prop_assert_eq!((one.state, &one.route, &one.reason), (two.state, &two.route, &two.reason));
         prop_assert!(!one.reason.sentence().is_empty() && !one.reason.change().is_empty());
         // Asked again with its own answer, it stays: no oscillation without news.
         prop_assert_eq!(decide(&policy(), &facts, &one, now).state, one.state);
@@ -231,7 +326,7 @@ proptest! {
     fn nothing_changes_between_the_watermarks(before in any_state()) {
         let facts = facts(vec![service("web", Position::Between, true), service("dns", Position::Full, true)]);
         let before = last(before);
-        let after = decide(&policy(), &facts, &before, Instant::now());
+        let after = decide(&damped(), &facts, &before, Instant::now());
         prop_assert_eq!(after.state, before.state);
         prop_assert_eq!(after.since, before.since);
     }

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Dial, Peer};
 use crate::bgp::fsm::State;
+use crate::bgp::message::PathAttributes;
 use crate::bgp::received::Received;
+use crate::observe::journal::Route;
 use crate::observe::status::{NeighborStatus, SentRoute};
 
 /// A suspicion that is not renewed is forgotten.
@@ -138,22 +140,27 @@ impl Peer {
             announced: self
                 .rib
                 .routes()
-                .map(|(prefix, sent)| SentRoute {
-                    prefix: prefix.to_string(),
-                    next_hop: sent.attributes.next_hop.to_string(),
-                    as_path: sent.attributes.as_path.clone(),
-                    med: sent.attributes.med,
-                    communities: sent.attributes.communities.iter().map(ToString::to_string).collect(),
-                    large_communities: sent
-                        .attributes
-                        .large_communities
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect(),
-                    sent_ms_ago: ms(sent.at),
+                .map(|(prefix, sent)| {
+                    let Route { next_hop, as_path, med, communities, large_communities } =
+                        written(&sent.attributes);
+                    let sent_ms_ago = ms(sent.at);
+                    let prefix = prefix.to_string();
+                    SentRoute { prefix, next_hop, as_path, med, communities, large_communities, sent_ms_ago }
                 })
                 .collect(),
         }
+    }
+}
+
+/// Path attributes as people read them.
+#[must_use]
+pub fn written(attributes: &PathAttributes) -> Route {
+    Route {
+        next_hop: attributes.next_hop.to_string(),
+        as_path: attributes.as_path.clone(),
+        med: attributes.med,
+        communities: attributes.communities.iter().map(ToString::to_string).collect(),
+        large_communities: attributes.large_communities.iter().map(ToString::to_string).collect(),
     }
 }
 

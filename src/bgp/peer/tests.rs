@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::bgp::origin::AllowList;
+use crate::bgp::origin::{AllowList, Route};
 use crate::config::anycast::AnycastPrefix;
 use crate::config::bgp::{Attributes, Community, Family, NextHop};
 
@@ -43,6 +43,8 @@ fn neighbor(asn: u32, passive: bool) -> Neighbor {
         max_prefixes: None,
         next_hop: NextHop { ipv4: None, ipv6: Some("2001:db8::1".parse().unwrap()) },
         export: Attributes::default(),
+        degrade: Attributes::default(),
+        drain: Attributes::default(),
     }
 }
 
@@ -51,7 +53,8 @@ fn wanted(revision: u64, prefixes: &[&str], attributes: &Attributes) -> Arc<Orig
         prefixes.iter().map(|text| AnycastPrefix::new(text.parse().unwrap()).unwrap()).collect();
     let mut set = OriginSet::new(revision, Arc::new(AllowList::new(prefixes.clone())));
     for prefix in prefixes {
-        set.insert(prefix, Arc::new(attributes.clone())).unwrap();
+        let route = Route { attributes: attributes.clone(), ..Route::default() };
+        set.insert(prefix, Arc::new(route)).unwrap();
     }
     Arc::new(set)
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::attributes;
-use crate::config::anycast::{Anycast, AnycastPrefix, Intent};
+use super::{attributes, leave};
+use crate::config::anycast::{Anycast, AnycastPrefix, Damping, Intent};
 use crate::config::bgp::Family;
 use crate::config::read::{Spot, Unique, meant, shown};
 
@@ -57,8 +57,21 @@ fn decode_one(
     let state = fields.get("state").and_then(|spot| spot.choice(&INTENTS)).unwrap_or_default();
     let attributes = fields.get("attributes").and_then(|spot| attributes::decode(&spot)).unwrap_or_default();
     let degrade = fields.get("degrade").and_then(|spot| attributes::decode(&spot)).unwrap_or_default();
+    let drain = fields.get("drain").and_then(|spot| leave::drain(&spot)).unwrap_or_default();
+    let damping =
+        fields.get("damping").map_or_else(|| Some(Damping::default()), |spot| leave::damping(&spot));
     fields.close(&LATER);
-    Some(Anycast { prefix: prefix?, addresses, device, services: services?, state, attributes, degrade })
+    Some(Anycast {
+        prefix: prefix?,
+        addresses,
+        device,
+        services: services?,
+        state,
+        attributes,
+        degrade,
+        drain,
+        damping,
+    })
 }
 
 fn prefix(spot: &Spot<'_>) -> Option<AnycastPrefix> {

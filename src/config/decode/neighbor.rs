@@ -73,7 +73,8 @@ pub(super) fn decode(
         }
     }
     let internal = asn.is_some() && asn == speaker.asn;
-    let export = fields.get("export").and_then(|spot| export(&spot, internal)).unwrap_or_default();
+    let mut told = |key| fields.get(key).and_then(|spot| export(&spot, internal)).unwrap_or_default();
+    let (export, degrade, drain) = (told("export"), told("degrade"), told("drain"));
     fields.close(&LATER);
 
     let address = address?;
@@ -93,6 +94,8 @@ pub(super) fn decode(
         max_prefixes,
         next_hop,
         export,
+        degrade,
+        drain,
     })
 }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Debug, Display};
 
 use serde::Serialize;
 
-use crate::config::anycast::Anycast;
+use crate::config::anycast::{Anycast, Damping, Drain};
 use crate::config::bgp::{Attributes, Neighbor};
 use crate::config::services::{Backend, Check, HttpProbe, Level, Probe, Service, StatusSet};
 
@@ -90,6 +90,8 @@ pub(super) fn neighbor(old: &Neighbor, new: &Neighbor) -> (Vec<Word>, Vec<Word>)
         max_prefixes,
         next_hop,
         export,
+        degrade,
+        drain,
     } = old;
     let mut reset = Words::default();
     reset.text("address", address, &new.address);
@@ -119,12 +121,14 @@ pub(super) fn neighbor(old: &Neighbor, new: &Neighbor) -> (Vec<Word>, Vec<Word>)
     let ipv6 = |hop: &Option<std::net::Ipv6Addr>| hop.map_or(own.clone(), |hop| hop.to_string());
     soft.compare("next_hop.ipv6", &next_hop.ipv6, &new.next_hop.ipv6, ipv6);
     soft.attributes("export", export, &new.export);
+    soft.attributes("degrade", degrade, &new.degrade);
+    soft.attributes("drain", drain, &new.drain);
     (reset.done(), soft.done())
 }
 
 /// The words of a prefix that differ.
 pub(super) fn prefix(old: &Anycast, new: &Anycast) -> Vec<Word> {
-    let Anycast { prefix: _, addresses, device, services, state, attributes, degrade } = old;
+    let Anycast { prefix: _, addresses, device, services, state, attributes, degrade, drain, damping } = old;
     let mut words = Words::default();
     words.list("addresses", addresses, &new.addresses);
     words.text("device", device, &new.device);
@@ -132,7 +136,25 @@ pub(super) fn prefix(old: &Anycast, new: &Anycast) -> Vec<Word> {
     words.debug("state", state, &new.state);
     words.attributes("attributes", attributes, &new.attributes);
     words.attributes("degrade", degrade, &new.degrade);
+    self::drain(&mut words, drain, &new.drain);
+    let damping_words = |damping: &Option<Damping>| match damping {
+        None => "off".to_owned(),
+        Some(Damping { min_up, max_dwell, decay }) => {
+            format!("min_up {min_up:?} max_dwell {max_dwell:?} decay {decay:?}")
+        }
+    };
+    words.compare("damping", damping, &new.damping, damping_words);
     words.done()
+}
+
+fn drain(words: &mut Words, old: &Drain, new: &Drain) {
+    let Drain { attributes, deadline, new_flows, open_flows, quiet_for, linger } = old;
+    words.attributes("drain.attributes", attributes, &new.attributes);
+    words.debug("drain.deadline", deadline, &new.deadline);
+    words.text("drain.new_flows", new_flows, &new.new_flows);
+    words.text("drain.open_flows", open_flows, &new.open_flows);
+    words.debug("drain.quiet_for", quiet_for, &new.quiet_for);
+    words.debug("drain.linger", linger, &new.linger);
 }
 
 /// The words of a service that differ; the order of its backends means nothing.

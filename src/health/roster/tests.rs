@@ -48,7 +48,7 @@ fn plan(backends: u16, max_concurrent: usize, change: impl FnOnce(&mut Service))
 }
 
 fn roster(plan: &HealthPlan, now: Instant) -> Roster {
-    let mut roster = Roster::new(7);
+    let mut roster = Roster::new(7, crate::observe::journal::CauseIds::new(1, 0));
     roster.apply_plan(plan, now);
     roster
 }

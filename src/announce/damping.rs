@@ -1,0 +1,229 @@
+//! Damping of our own announcements: down at once, up again only after proof that grows with every failure.
+
+use std::time::{Duration, Instant};
+
+use super::decide::State;
+use crate::config::anycast::Damping;
+
+/// The history of one prefix, as far as it matters for its next announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damper {
+    /// What the rules allow, as far as damping lets it through.
+    level: State,
+    /// Failures not yet forgiven, as of `struck_at`.
+    strikes: u32,
+    struck_at: Option<Instant>,
+    rising: Option<Rising>,
+}
+
+/// The rules allow more than the level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rising {
+    since: Instant,
+    /// The least they have allowed since then.
+    floor: State,
+}
+
+/// Why the level is lower than what the rules allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dwell {
+    /// Failures not yet forgiven.
+    pub strikes: u32,
+    /// How long the services must stay up without a break.
+    pub length: Duration,
+    /// When that will have been so.
+    pub until: Instant,
+}
+
+impl Default for Damper {
+    fn default() -> Self {
+        Self { level: State::Withdrawn, strikes: 0, struck_at: None, rising: None }
+    }
+}
+
+impl Damper {
+    /// What damping lets through.
+    #[must_use]
+    pub fn level(&self) -> State {
+        self.level
+    }
+
+    /// Takes what the rules allow now. Lower is taken at once, and is a strike if it was `visible` to
+    /// neighbors; higher only after the dwell. Without a policy everything is taken at once.
+    pub fn take(
+        &mut self,
+        policy: Option<&Damping>,
+        allowed: State,
+        visible: bool,
+        now: Instant,
+    ) -> Option<Dwell> {
+        if allowed <= self.level {
+            self.rising = None;
+            if allowed < self.level && visible {
+                self.strikes = policy.map_or(0, |policy| self.strikes_left(policy, now).saturating_add(1));
+                self.struck_at = Some(now);
+            }
+            self.level = allowed;
+            return None;
+        }
+        let dwell = policy.and_then(|policy| self.dwell(policy, now));
+        let Some((strikes, length)) = dwell else {
+            self.rising = None;
+            self.level = allowed;
+            return None;
+        };
+        let mut rising = self.rising.unwrap_or(Rising { since: now, floor: allowed });
+        rising.floor = rising.floor.min(allowed);
+        if now.saturating_duration_since(rising.since) >= length {
+            self.level = rising.floor;
+            if allowed == rising.floor {
+                self.rising = None;
+                return None;
+            }
+            // It was less for a part of the time: the rest is proven from here on.
+            rising = Rising { since: now, floor: allowed };
+        }
+        self.rising = Some(rising);
+        Some(Dwell { strikes, length, until: rising.since + length })
+    }
+
+    /// Failures not yet forgiven, and how long an announcement would have to wait for proof.
+    #[must_use]
+    pub fn dwell(&self, policy: &Damping, now: Instant) -> Option<(u32, Duration)> {
+        let strikes = self.strikes_left(policy, now);
+        let doublings = strikes.checked_sub(1)?.min(31);
+        Some((strikes, policy.min_up.saturating_mul(1 << doublings).min(policy.max_dwell)))
+    }
+
+    /// One strike is forgiven with each `decay` since the last one.
+    fn strikes_left(&self, policy: &Damping, now: Instant) -> u32 {
+        // More strikes than the longest dwell needs would only delay forgiveness.
+        let most = (policy.max_dwell.as_nanos() / policy.min_up.as_nanos().max(1)).max(1).ilog2() + 2;
+        let Some(struck_at) = self.struck_at else { return 0 };
+        let peace = now.saturating_duration_since(struck_at);
+        let forgiven = peace.as_nanos() / policy.decay.as_nanos().max(1);
+        self.strikes.min(most).saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: Damping = Damping {
+        min_up: Duration::from_secs(1),
+        max_dwell: Duration::from_secs(60),
+        decay: Duration::from_secs(600),
+    };
+
+    fn seconds(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
+    #[test]
+    fn the_first_announcement_waits_for_nothing_and_a_failure_is_told_at_once() {
+        let now = Instant::now();
+        let mut damper = Damper::default();
+        assert_eq!(damper.take(Some(&POLICY), State::Announced, false, now), None);
+        assert_eq!(damper.level(), State::Announced);
+        assert_eq!(damper.take(Some(&POLICY), State::Withdrawn, true, now), None);
+        assert_eq!(damper.level(), State::Withdrawn);
+    }
+
+    #[test]
+    fn each_failure_doubles_the_dwell_up_to_its_bound_and_peace_halves_it() {
+        let mut now = Instant::now();
+        let mut damper = Damper::default();
+        let mut seen = Vec::new();
+        for _ in 0..9 {
+            damper.take(Some(&POLICY), State::Announced, false, now);
+            now += seconds(100);
+            damper.take(Some(&POLICY), State::Announced, true, now);
+            assert_eq!(damper.level(), State::Announced);
+            damper.take(Some(&POLICY), State::Withdrawn, true, now);
+            seen.push(damper.dwell(&POLICY, now).unwrap().1.as_secs());
+        }
+        // 100 s between failures are no peace.
+        assert_eq!(seen, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        let dwell = |later| damper.dwell(&POLICY, now + seconds(later)).map(|(_, length)| length.as_secs());
+        assert_eq!(dwell(0), Some(60));
+        assert_eq!([dwell(1200), dwell(1800)], [Some(16), Some(8)]);
+        assert_eq!(dwell(600 * 20), None);
+    }
+
+    #[test]
+    fn a_break_begins_the_proof_anew() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut damper = Damper::default();
+        damper.take(Some(&POLICY), State::Announced, false, at(0));
+        damper.take(Some(&POLICY), State::Withdrawn, true, at(0));
+        let dwell = damper.take(Some(&POLICY), State::Announced, false, at(100)).unwrap();
+        assert_eq!((dwell.strikes, dwell.until), (1, at(1100)));
+        damper.take(Some(&POLICY), State::Withdrawn, false, at(1000));
+        assert!(damper.take(Some(&POLICY), State::Announced, false, at(1100)).is_some());
+        assert!(damper.take(Some(&POLICY), State::Announced, false, at(2099)).is_some());
+        assert_eq!(damper.take(Some(&POLICY), State::Announced, false, at(2100)), None);
+        assert_eq!(damper.level(), State::Announced);
+    }
+
+    #[test]
+    fn what_was_proven_only_in_part_comes_in_parts() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut damper = Damper::default();
+        damper.take(Some(&POLICY), State::Announced, false, at(0));
+        damper.take(Some(&POLICY), State::Withdrawn, true, at(0));
+        damper.take(Some(&POLICY), State::Announced, false, at(0));
+        damper.take(Some(&POLICY), State::Degraded, false, at(500));
+        damper.take(Some(&POLICY), State::Announced, false, at(600));
+        assert!(damper.take(Some(&POLICY), State::Announced, false, at(1000)).is_some());
+        assert_eq!(damper.level(), State::Degraded);
+        assert!(damper.take(Some(&POLICY), State::Announced, true, at(1999)).is_some());
+        damper.take(Some(&POLICY), State::Announced, true, at(2000));
+        assert_eq!(damper.level(), State::Announced);
+    }
+
+    #[test]
+    fn without_a_policy_everything_passes() {
+        let now = Instant::now();
+        let mut damper = Damper::default();
+        for _ in 0..10 {
+            assert_eq!(damper.take(None, State::Announced, true, now), None);
+            assert_eq!(damper.take(None, State::Withdrawn, true, now), None);
+        }
+        assert_eq!(damper.take(None, State::Degraded, true, now), None);
+        assert_eq!(damper.level(), State::Degraded);
+    }
+
+    proptest! {
+        /// Never up within the dwell after going down; never higher than allowed; never down by itself.
+        #[test]
+        fn up_only_after_the_dwell(steps in prop::collection::vec((0u64..3000, 0..3usize), 1..60)) {
+            let mut now = Instant::now();
+            let mut damper = Damper::default();
+            let mut fell: Option<Instant> = None;
+            for (wait, allowed) in steps {
+                now += Duration::from_millis(wait);
+                let allowed = [State::Withdrawn, State::Degraded, State::Announced][allowed];
+                let before = damper.level();
+                let held = damper.take(Some(&POLICY), allowed, before.is_announced(), now);
+                let after = damper.level();
+                prop_assert!(after <= allowed);
+                prop_assert_eq!(held.is_some(), after < allowed);
+                if after > before && let Some(fell) = fell {
+                    prop_assert!(now - fell >= POLICY.min_up, "up {:?} after a failure", now - fell);
+                }
+                if after < before {
+                    prop_assert_eq!(after, allowed);
+                    fell = Some(now);
+                }
+                if let Some(dwell) = held {
+                    prop_assert!(dwell.until > now && dwell.length <= POLICY.max_dwell);
+                }
+            }
+        }
+    }
+}

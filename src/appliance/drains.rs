@@ -1,0 +1,215 @@
+//! What operators drain: their orders, which outlive the process.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the file of the orders and asks for the time")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::admin::Told;
+use crate::announce::drain::Order;
+use crate::announce::ledger;
+use crate::config::Config;
+use crate::config::anycast::AnycastPrefix;
+use crate::observe::journal::{CauseIds, Event, Journal};
+use crate::sys::durable;
+
+/// A file of orders is not longer than this.
+const MOST_BYTES: u64 = 4 << 20;
+/// No order is older or longer than this, whatever the clock says.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// The orders in force.
+pub struct Drains {
+    path: PathBuf,
+    orders: ledger::Drains,
+    handout: watch::Sender<Arc<ledger::Drains>>,
+    ids: CauseIds,
+    journal: Journal,
+}
+
+/// An order as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    prefix: String,
+    reason: String,
+    /// Wall clock, in milliseconds of the Unix epoch, as no other clock outlives the machine.
+    begun_ms: u64,
+    deadline_ms: u64,
+}
+
+impl Drains {
+    /// Takes up the orders of an earlier process. What cannot be read is left where it is.
+    #[must_use]
+    pub fn open(
+        state: &Path,
+        handout: watch::Sender<Arc<ledger::Drains>>,
+        journal: Journal,
+        ids: CauseIds,
+    ) -> Self {
+        let path = state.join("drains.json");
+        let mut drains = Self { path, orders: BTreeMap::new(), handout, ids, journal };
+        match read(&drains.path) {
+            Ok(kept) => drains.resume(&kept),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let path = drains.path.display();
+                warn!("{path} cannot be read: {error}; what was drained before is announced again");
+            }
+        }
+        drains
+    }
+
+    /// Drains prefixes: one, by its text or an address in it, or all. The answer says what comes next.
+    ///
+    /// # Errors
+    /// When the configuration has no such prefix.
+    pub fn drain(
+        &mut self,
+        config: &Config,
+        wanted: &str,
+        deadline: Option<Duration>,
+        reason: &str,
+    ) -> Result<Told, String> {
+        let prefixes = find(config, wanted)?;
+        let now = Instant::now();
+        let cause = self.ids.next_id();
+        let mut lines = Vec::new();
+        for prefix in &prefixes {
+            let bounds = config.anycast.get(prefix).map(|anycast| &anycast.drain);
+            let patience = deadline.or_else(|| bounds.map(|drain| drain.deadline)).unwrap_or_default();
+            let order = Order {
+                reason: reason.to_owned(),
+                begun: self.orders.get(prefix).map_or(now, |order| order.begun),
+                deadline: now + patience.min(LONGEST),
+                resumed: false,
+                cause,
+            };
+            lines.push(format!(
+                "{prefix}: de-preferred now, withdrawn when its traffic is gone or after {patience:?}; \
+                 `edgeproxy undrain {prefix}` takes it back"
+            ));
+            self.orders.insert(*prefix, order);
+        }
+        let words = if reason.is_empty() { wanted.to_owned() } else { format!("{wanted} ({reason})") };
+        self.journal
+            .note(Some(cause), Event::Operator { command: "drain".to_owned(), words, accepted: true });
+        Ok(self.settle("drain", &prefixes, lines))
+    }
+
+    /// Takes drains back.
+    ///
+    /// # Errors
+    /// When the configuration has no such prefix, or it is not drained.
+    pub fn undrain(&mut self, config: &Config, wanted: &str) -> Result<Told, String> {
+        let mut prefixes = find(config, wanted)?;
+        prefixes.retain(|prefix| self.orders.contains_key(prefix));
+        if prefixes.is_empty() {
+            return Err(format!("{wanted} is not drained"));
+        }
+        let mut lines = Vec::new();
+        for prefix in &prefixes {
+            self.orders.remove(prefix);
+            lines.push(format!("{prefix}: announced again as its checks allow"));
+        }
+        let event =
+            Event::Operator { command: "undrain".to_owned(), words: wanted.to_owned(), accepted: true };
+        self.journal.note(Some(self.ids.next_id()), event);
+        Ok(self.settle("undrain", &prefixes, lines))
+    }
+
+    /// Forgets orders for prefixes that the configuration no longer has.
+    pub fn follow(&mut self, config: &Config) {
+        let before = self.orders.len();
+        self.orders.retain(|prefix, _| config.anycast.contains_key(prefix));
+        if self.orders.len() != before {
+            let _ = self.settle("", &[], Vec::new());
+        }
+    }
+
+    /// Writes the orders down before they are obeyed: what was answered is not forgotten.
+    fn settle(&mut self, command: &str, prefixes: &[AnycastPrefix], mut lines: Vec<String>) -> Told {
+        let kept = self.write();
+        if let Err(error) = &kept {
+            let path = self.path.display();
+            warn!("{path} cannot be written: {error}; a restart will not know what is drained");
+            lines.push(format!("note: {path} cannot be written ({error}): a restart will not know of this"));
+        }
+        self.handout.send_replace(Arc::new(self.orders.clone()));
+        let prefixes: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
+        let document = json!({ "command": command, "prefixes": prefixes, "survives_restart": kept.is_ok() });
+        Told { text: lines.join("\n"), document }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let kept = self.orders.iter().map(|(prefix, order)| Kept {
+            prefix: prefix.to_string(),
+            reason: order.reason.clone(),
+            begun_ms: millis(wall - now.saturating_duration_since(order.begun)),
+            deadline_ms: millis(wall + order.deadline.saturating_duration_since(now)),
+        });
+        let kept: Vec<_> = kept.collect();
+        durable::replace(&self.path, &serde_json::to_vec_pretty(&kept)?)
+    }
+
+    fn resume(&mut self, kept: &[Kept]) {
+        let (now, wall) = (Instant::now(), millis(SystemTime::now()));
+        for Kept { prefix, reason, begun_ms, deadline_ms } in kept {
+            let Some(prefix) = prefix.parse().ok().and_then(AnycastPrefix::new) else { continue };
+            let age = Duration::from_millis(wall.saturating_sub(*begun_ms)).min(LONGEST);
+            let left = Duration::from_millis(deadline_ms.saturating_sub(wall)).min(LONGEST);
+            let order = Order {
+                reason: reason.clone(),
+                begun: now.checked_sub(age).unwrap_or(now),
+                deadline: now + left,
+                resumed: true,
+                cause: self.ids.next_id(),
+            };
+            info!(%prefix, reason, "still drained by an order given before this start");
+            self.orders.insert(prefix, order);
+        }
+        self.handout.send_replace(Arc::new(self.orders.clone()));
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<Kept>> {
+    if fs::metadata(path)?.len() > MOST_BYTES {
+        return Err(io::Error::other("it is too large"));
+    }
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// The prefixes that an operator means.
+fn find(config: &Config, wanted: &str) -> Result<Vec<AnycastPrefix>, String> {
+    let wanted = wanted.trim();
+    if wanted == "all" {
+        return Ok(config.anycast.keys().copied().collect());
+    }
+    let is_meant = |prefix: &&AnycastPrefix| match wanted.parse::<IpAddr>() {
+        Ok(address) => prefix.network().contains(address),
+        Err(_) => wanted.parse::<IpNetwork>().is_ok_and(|network| {
+            (network.network(), network.prefix()) == (prefix.network().ip(), prefix.network().prefix())
+        }),
+    };
+    match config.anycast.keys().find(is_meant) {
+        Some(prefix) => Ok(vec![*prefix]),
+        None => {
+            let known: Vec<_> = config.anycast.keys().map(ToString::to_string).collect();
+            Err(format!("{wanted} is no prefix of the configuration; there are: {}", known.join(", ")))
+        }
+    }
+}
+
+fn millis(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
