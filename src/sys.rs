@@ -5,6 +5,7 @@ pub mod alarm;
 pub mod descriptors;
 pub mod drops;
 pub mod durable;
+pub mod flows;
 pub mod priority;
 pub mod tcp_md5;
 pub mod ttl;
