@@ -12,6 +12,7 @@ pub mod facts;
 pub mod ledger;
 pub mod reason;
 mod report;
+pub mod traffic;
 
 /// What ends the decision.
 #[derive(Debug, thiserror::Error)]

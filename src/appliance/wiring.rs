@@ -37,6 +37,7 @@ use crate::admin::{self, Ask, Command, Told, server::Server};
 use crate::announce::announcer::{self, Announcer};
 use crate::announce::drain::Measured;
 use crate::announce::ledger::{self, Plan, Watched};
+use crate::announce::traffic::Traffic;
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
 use crate::config::Config;
@@ -119,8 +120,8 @@ impl Appliance {
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
         let (delivered, deliveries) = watch::channel(0);
-        let (watched, _watched) = watch::channel(Arc::new(Vec::<Watched>::new()));
-        let (_measured, flows) = watch::channel(Arc::new(Measured::new()));
+        let (watched, draining) = watch::channel(Arc::new(Vec::<Watched>::new()));
+        let (measured, flows) = watch::channel(Arc::new(Measured::new()));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
         let (journal, _notes, _lost) = Journal::new(4096);
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -185,6 +186,10 @@ impl Appliance {
                 };
                 server.run(stop).await
             }
+        });
+        let stop = stop_others.clone();
+        let tree = tree.child("traffic", Duty::Restartable, move || {
+            Traffic::new(draining.clone(), measured.clone()).run(stop.clone())
         });
 
         let drains = Drains::open(&state, orders, journal, CauseIds::new(epoch, 2));

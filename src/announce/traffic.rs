@@ -1,0 +1,119 @@
+//! Measures the traffic of prefixes that drain, and closes what is left of it in the end.
+#![expect(clippy::disallowed_methods, reason = "driver: asks the kernel for flows, at its own pace")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::AnnounceError;
+use super::drain::{Flows, Measured};
+use super::ledger::Watched;
+use crate::config::anycast::AnycastPrefix;
+use crate::observe::journal::CauseId;
+use crate::sys::flows::{self, Census, Flow, Look, Stage};
+
+/// From one look to the next. The kernel walks all its sockets at each.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A look, or the closing of all that is left, takes no longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at the flows of what drains; idle while nothing does.
+pub struct Traffic {
+    watched: watch::Receiver<Arc<Vec<Watched>>>,
+    measured: watch::Sender<Arc<Measured>>,
+    census: BTreeMap<AnycastPrefix, Census>,
+    /// Orders whose flows have been closed.
+    closed: BTreeSet<(AnycastPrefix, CauseId)>,
+    /// The kernel does not let us look; said once.
+    blind: bool,
+}
+
+impl Traffic {
+    /// `watched`: what to look at; `measured`: where to tell.
+    #[must_use]
+    pub fn new(watched: watch::Receiver<Arc<Vec<Watched>>>, measured: watch::Sender<Arc<Measured>>) -> Self {
+        Self { watched, measured, census: BTreeMap::new(), closed: BTreeSet::new(), blind: false }
+    }
+
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    /// [`AnnounceError::Gone`] when the decision has ended.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), AnnounceError> {
+        loop {
+            let watched = self.watched.borrow_and_update().clone();
+            if !watched.is_empty() {
+                self.look(&watched).await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = self.watched.changed() => changed.map_err(|_| AnnounceError::Gone("drains"))?,
+                () = sleep(LOOK_EVERY), if !watched.is_empty() => {}
+            }
+        }
+    }
+
+    async fn look(&mut self, watched: &[Watched]) {
+        let is_watched = |prefix: &AnycastPrefix| watched.iter().any(|one| one.prefix == *prefix);
+        self.census.retain(|prefix, _| is_watched(prefix));
+        self.closed.retain(|(prefix, _)| is_watched(prefix));
+        let mut measured = Measured::new();
+        for Watched { prefix, addresses, close } in watched {
+            let looked = timeout(PATIENCE, flows::look(addresses)).await;
+            let mut look = match looked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(look) => look,
+                Err(error) => {
+                    self.complain(&error);
+                    continue;
+                }
+            };
+            look.retain(|flow| !is_own(flow));
+            if let Some(order) = *close
+                && self.closed.insert((*prefix, order))
+            {
+                close_all(*prefix, &look).await;
+            }
+            let at = Instant::now();
+            let traffic = self.census.entry(*prefix).or_default().handle_look(&look, at);
+            // One look alone tells nothing about new flows.
+            if let Some(new_per_second) = traffic.new_per_second {
+                measured.insert(*prefix, Flows { open: traffic.open as u64, new_per_second, at });
+            }
+        }
+        self.measured.send_replace(Arc::new(measured));
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.blind, true) {
+            warn!("{error}: drains wait for their deadlines");
+        }
+    }
+}
+
+/// Ends what is still open: the other sides are told, and may go elsewhere.
+async fn close_all(prefix: AnycastPrefix, look: &Look) {
+    let open = || look.flows.iter().filter(|flow| flow.stage() == Stage::Open);
+    let closing = async {
+        for flow in open() {
+            flows::destroy(flow).await?;
+        }
+        Ok(())
+    };
+    let closed: io::Result<()> =
+        timeout(PATIENCE, closing).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    match closed {
+        Ok(()) => info!(%prefix, flows = open().count(), "drained: what was left has been closed"),
+        Err(error) => warn!(%prefix, "drained, but what was left could not all be closed: {error}"),
+    }
+}
+
+/// Our own checks of what listens at an anycast address are no traffic: both their ends are that address.
+fn is_own(flow: &Flow) -> bool {
+    flow.local().ip() == flow.remote().ip()
+}
