@@ -17,6 +17,8 @@ pub use expectations::{
     Expect, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening, Order,
 };
 pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
+/// A step with its place in the file.
+pub use serde_yaml::Spanned;
 pub use topology::{Capture, CollectorConfig, EdgeProxyConfig, ExabgpConfig, Host, Link, LinkEnd};
 use values::{duration, three_minutes};
 
@@ -36,7 +38,7 @@ pub struct Scenario {
     #[serde(default)]
     pub captures: BTreeMap<String, Capture>,
     #[serde(default)]
-    pub steps: Vec<Step>,
+    pub steps: Vec<Spanned<Step>>,
 }
 
 impl Scenario {
@@ -61,7 +63,7 @@ pub enum Step {
     /// Runs its steps several times.
     Repeat {
         times: u32,
-        steps: Vec<Step>,
+        steps: Vec<Spanned<Step>>,
     },
     Measure(Box<Measure>),
     Ratio(Ratio),
@@ -72,4 +74,19 @@ pub enum Step {
     },
     /// One figure over what a traffic client sent.
     Share(Share),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_know_their_lines() {
+        let text = "scenario: a\nabout: b\nhosts: {}\nsteps:\n  - say: one\n  # not a step\n  - repeat:\n      times: 2\n      steps:\n        - do: { wait: 1s }\n";
+        let scenario: Scenario = serde_yaml::from_str(text).unwrap();
+        let lines = |steps: &[Spanned<Step>]| steps.iter().map(|s| s.referenced.line()).collect::<Vec<_>>();
+        assert_eq!(lines(&scenario.steps), [5, 7]);
+        let Step::Repeat { steps, .. } = &scenario.steps[1].value else { panic!("not a repeat") };
+        assert_eq!(lines(steps), [10]);
+    }
 }

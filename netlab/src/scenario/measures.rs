@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
 use super::values::{duration, ten_seconds};
-use super::{Action, Step};
+use super::{Action, Spanned, Step};
 
 /// Rounds of an action and what follows from it.
 #[derive(Debug, Clone, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Measure {
     pub outcomes: Vec<Outcome>,
     /// Brings the lab back to where a round begins.
     #[serde(default)]
-    pub restore: Vec<Step>,
+    pub restore: Vec<Spanned<Step>>,
 }
 
 /// One thing that is timed in each round; exactly one of its words besides the figure's.
