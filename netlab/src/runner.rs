@@ -16,7 +16,7 @@ use crate::lab::Lab;
 use crate::load::Spin;
 use crate::machine::{self, Ticks};
 use crate::moment::Moment;
-use crate::scenario::{Scenario, Step};
+use crate::scenario::{Scenario, Spanned, Step};
 use crate::traffic::Client;
 
 /// How long a shell command of a step may take.
@@ -49,8 +49,8 @@ pub struct Runner<'a> {
     busy: Option<Spin>,
     deadline: Instant,
     verbose: bool,
-    /// Which step runs: numbers from the outermost inwards.
-    place: Vec<usize>,
+    /// Which step runs: numbers and lines from the outermost inwards.
+    place: Vec<(usize, u64)>,
 }
 
 /// Runs one scenario in a fresh lab under `work`.
@@ -85,8 +85,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
             match runner.steps(&scenario.steps) {
                 Ok(()) => report.pass = true,
                 Err(why) => {
-                    let place: Vec<_> = runner.place.iter().map(ToString::to_string).collect();
-                    let mut words = format!("step {}: {why}", place.join("."));
+                    let mut words = format!("{}: {why}", place(&runner.place));
                     let _ = write!(words, "\n{}", runner.lab.tails(16));
                     report.failure = Some(words);
                 }
@@ -102,14 +101,14 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
 }
 
 impl Runner<'_> {
-    fn steps(&mut self, steps: &[Step]) -> Result<(), String> {
+    fn steps(&mut self, steps: &[Spanned<Step>]) -> Result<(), String> {
         for (number, step) in steps.iter().enumerate() {
-            self.place.push(number + 1);
+            self.place.push((number + 1, step.referenced.line()));
             if Instant::now() > self.deadline {
                 let seconds = self.scenario.deadline.as_secs();
                 return Err(format!("the scenario's deadline of {seconds} s is over"));
             }
-            self.step(step)?;
+            self.step(&step.value)?;
             self.place.pop();
         }
         Ok(())
@@ -165,5 +164,22 @@ impl Runner<'_> {
 
     fn mark(&self, name: &str) -> Result<Moment, String> {
         self.marks.get(name).copied().ok_or_else(|| format!("there is no mark {name}"))
+    }
+}
+
+/// `step 3.2 (line 40)`: the numbers of all, the line of the innermost.
+fn place(place: &[(usize, u64)]) -> String {
+    let numbers: Vec<_> = place.iter().map(|(number, _)| number.to_string()).collect();
+    let line = place.last().map_or(0, |(_, line)| *line);
+    format!("step {} (line {line})", numbers.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_names_all_numbers_and_the_innermost_line() {
+        assert_eq!(place(&[(3, 38), (2, 40)]), "step 3.2 (line 40)");
     }
 }

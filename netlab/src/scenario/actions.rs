@@ -1,0 +1,107 @@
+//! What a step does to the lab.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::values::{duration, some_duration};
+
+/// Something done to the lab.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// SIGKILL; `HOST` is its router or edgeproxy, `HOST/SERVICE` a service.
+    Kill(String),
+    /// SIGKILL to everything in a host at once, as when its power fails.
+    KillAll(String),
+    /// SIGSTOP and SIGCONT.
+    Stop(String),
+    Cont(String),
+    /// Starts again what ended.
+    Start(String),
+    /// SIGTERM to edgeproxy; waits for its exit code.
+    Terminate {
+        at: String,
+        #[serde(default)]
+        code: i32,
+    },
+    /// How a service behaves from here on.
+    Set(SetService),
+    /// Interface `HOST/INTERFACE` down or up.
+    Link {
+        interface: String,
+        up: bool,
+    },
+    Config(NewConfig),
+    /// Gives edgeproxy every file of a directory; each must be refused whole, naming a line.
+    RefuseAll {
+        at: String,
+        directory: String,
+    },
+    /// This many processes that only burn processor time, until changed.
+    Busy(u32),
+    #[serde(deserialize_with = "duration")]
+    Wait(Duration),
+    /// Remembers the moment under a name.
+    Mark(String),
+    /// Runs a shell command in a host; it must succeed.
+    Run {
+        at: String,
+        command: String,
+    },
+    Traffic(Traffic),
+    /// Prints what a router's table holds for a prefix.
+    Show {
+        at: String,
+        prefix: String,
+    },
+    /// Prints who answered a client since it was last asked.
+    Where(String),
+}
+
+/// A service's behaviour.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetService {
+    pub service: String,
+    pub status: Option<u16>,
+    pub refuse: Option<bool>,
+    pub hang: Option<bool>,
+    /// Before each answer.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub delay: Option<Duration>,
+}
+
+/// A new configuration for edgeproxy, and how it is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewConfig {
+    pub at: String,
+    /// Replaced in the text in force, each exactly once; nothing else changes.
+    pub replace: Vec<Replace>,
+    /// `signal`, `command`, or `none` (the file only).
+    pub by: String,
+}
+
+/// One textual change.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replace {
+    pub from: String,
+    pub to: String,
+}
+
+/// A datagram client, started or stopped.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traffic {
+    pub name: String,
+    /// Starts it in this host; without it the client is stopped.
+    pub from: Option<String>,
+    pub target: Option<SocketAddr>,
+    #[serde(default)]
+    pub sources: Vec<SocketAddr>,
+    #[serde(default)]
+    pub rate: u32,
+}
