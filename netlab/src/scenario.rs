@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use actions::{Action, NewConfig, Replace, SetService, Traffic};
+pub use actions::{Action, Flap, NewConfig, Replace, SetService, Traffic};
 pub use expectations::{
     Expect, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening, Order,
 };

@@ -7,7 +7,7 @@ use super::{COMMAND, Runner};
 use crate::load;
 use crate::moment::Moment;
 use crate::process;
-use crate::scenario::{Action, NewConfig, SetService, Traffic};
+use crate::scenario::{Action, Flap, NewConfig, SetService, Traffic};
 use crate::traffic::Client;
 
 impl Runner<'_> {
@@ -25,6 +25,7 @@ impl Runner<'_> {
             }
             Action::Terminate { at, code } => self.terminate(at, *code),
             Action::Set(set) => self.set(set).map_err(words),
+            Action::Flap(flap) => self.flap(flap).map_err(words),
             Action::Link { interface, up } => {
                 let (host, interface) =
                     interface.split_once('/').ok_or("an interface is named HOST/INTERFACE")?;
@@ -164,6 +165,20 @@ impl Runner<'_> {
             service.hang(hang)?;
         }
         Ok(at)
+    }
+
+    fn flap(&mut self, flap: &Flap) -> io::Result<Moment> {
+        let from = Moment::now();
+        let halves = (flap.lasts.as_secs_f64() * flap.hertz).ceil() as u32 * 2;
+        for half in 0..halves {
+            let refuse = Some(half % 2 == 0);
+            let service = flap.service.clone();
+            self.set(&SetService { service, refuse, status: None, hang: None, delay: None })?;
+            // By the clock and not by sleeping: what the orders take must not slow the flapping down.
+            let next = Duration::from_secs_f64(f64::from(half + 1) / (2.0 * flap.hertz));
+            std::thread::sleep(next.saturating_sub(Moment::now().since(from)));
+        }
+        Ok(from)
     }
 
     fn configure(&mut self, new: &NewConfig) -> Result<Moment, String> {

@@ -119,16 +119,18 @@ impl Runner<'_> {
         let capture = self.lab.capture(&wanted.capture).map_err(|error| error.to_string())?;
         let count =
             capture.look(|seen| Timeline::new(&seen.events).updates(wanted.prefix, None, since, Moment::MAX));
-        if count == wanted.count {
+        if wanted.count.is_none_or(|wanted| count == wanted) && wanted.at_most.is_none_or(|most| count <= most) {
             return Ok(());
         }
+        let (exactly, at_most) = (wanted.count, wanted.at_most);
         let events = capture.look(|seen| {
             let named = seen.events.iter().filter(|e| e.at >= since && e.update().is_some());
             named.map(ToString::to_string).collect::<Vec<_>>().join("\n")
         });
+        let right = exactly.map_or_else(|| format!("at most {}", at_most.unwrap_or(0)), |n| n.to_string());
         Err(format!(
-            "{count} UPDATEs named {} since {}, not {}:\n{events}",
-            wanted.prefix, wanted.since, wanted.count
+            "{count} UPDATEs named {} since {}, not {right}:\n{events}",
+            wanted.prefix, wanted.since
         ))
     }
 
@@ -158,21 +160,41 @@ impl Runner<'_> {
         match happening {
             Happening::Bound { at, address: a } => address(at, a, true),
             Happening::Unbound { at, address: a } => address(at, a, false),
-            Happening::Announced { capture, prefix } => first(capture, &|e| e.announces(*prefix)),
+            Happening::Announced { capture, prefix, community } => first(capture, &|e| {
+                let carries = |community: &String| {
+                    e.update().is_some_and(|update| update.attributes.communities.contains(community))
+                };
+                e.announces(*prefix) && community.as_ref().is_none_or(carries)
+            }),
             Happening::Withdrawn { capture, prefix } => first(capture, &|e| e.withdraws(*prefix)),
             Happening::Closed { capture } => first(capture, &|e| matches!(e.kind, Kind::Notification(_))),
             Happening::Probed { capture, port } => {
-                let capture = self.lab.capture(capture).map_err(|error| error.to_string())?;
-                Ok(capture.look(|seen| {
-                    let notes = seen.notes.iter().filter(|note| note.at >= since);
-                    let mut answers = notes.filter(|note| match &note.kind {
-                        NoteKind::Tcp { from, syn, ack, .. } => from.port() == *port && *syn && *ack,
-                        _ => false,
-                    });
-                    answers.next().map(|note| note.at)
-                }))
+                self.segment(capture, since, |from, syn, ack, _| from == *port && syn && ack)
+            }
+            Happening::Reset { capture, port } => {
+                self.segment(capture, since, |from, _, _, rst| from == *port && rst)
             }
         }
+    }
+}
+
+impl Runner<'_> {
+    /// The first segment since then of which `wanted` is true: of its source port, SYN, ACK and RST.
+    fn segment(
+        &self,
+        capture: &str,
+        since: Moment,
+        wanted: impl Fn(u16, bool, bool, bool) -> bool,
+    ) -> Result<Option<Moment>, String> {
+        let capture = self.lab.capture(capture).map_err(|error| error.to_string())?;
+        Ok(capture.look(|seen| {
+            let mut notes = seen.notes.iter().filter(|note| note.at >= since);
+            let note = notes.find(|note| match &note.kind {
+                NoteKind::Tcp { from, syn, ack, rst, .. } => wanted(from.port(), *syn, *ack, *rst),
+                _ => false,
+            });
+            note.map(|note| note.at)
+        }))
     }
 }
 

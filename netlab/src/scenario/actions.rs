@@ -28,6 +28,8 @@ pub enum Action {
     },
     /// How a service behaves from here on.
     Set(SetService),
+    /// A service that refuses and serves in turn, this many times a second for a while; it serves in the end.
+    Flap(Flap),
     /// Interface `HOST/INTERFACE` down or up.
     Link {
         interface: String,
@@ -58,6 +60,16 @@ pub enum Action {
     },
     /// Prints who answered a client since it was last asked.
     Where(String),
+}
+
+/// A flapping service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flap {
+    pub service: String,
+    pub hertz: f64,
+    #[serde(deserialize_with = "duration")]
+    pub lasts: Duration,
 }
 
 /// A service's behaviour.

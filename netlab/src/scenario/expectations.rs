@@ -81,7 +81,8 @@ pub struct ExpectUpdates {
     pub capture: String,
     pub prefix: IpNetwork,
     pub since: String,
-    pub count: usize,
+    pub count: Option<usize>,
+    pub at_most: Option<usize>,
 }
 
 /// Things in their order.
@@ -112,6 +113,8 @@ pub enum Happening {
     Announced {
         capture: String,
         prefix: IpNetwork,
+        /// Only with this community.
+        community: Option<String>,
     },
     Withdrawn {
         capture: String,
@@ -120,5 +123,10 @@ pub enum Happening {
     /// A NOTIFICATION.
     Closed {
         capture: String,
+    },
+    /// A RST from this port.
+    Reset {
+        capture: String,
+        port: u16,
     },
 }
