@@ -10,6 +10,8 @@
 //!                         └───────────────┬────────┴─────────────────┘
 //!  control runtime:  admin ◄── status ────┘        SIGHUP, `reload` ──► reload ──► plan, policy, bgp (watches)
 //!                    /metrics /healthz             SIGTERM ───────────► shutdown phases
+//!                      ▲ events
+//!  thread "journal": keeper ◄── notes (lossy mpsc): start, stop             ──► STATE/journal
 //! ```
 //!
 //! State travels in `watch` channels (the latest wins, nothing queues); commands in bounded `mpsc`
@@ -41,6 +43,9 @@ use crate::config::Config;
 use crate::config::bgp::Bgp;
 use crate::config::environment::Environment;
 use crate::health::{HealthError, HealthPlan, HealthView, Prober};
+use crate::observe::journal::keeper::{self, Keeper};
+use crate::observe::journal::recent::Recent;
+use crate::observe::journal::{Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
@@ -56,6 +61,9 @@ const COMMANDS: usize = 4;
 /// How often the process's own status is renewed.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 
+/// How long the last entries of the journal may take to be written; the thread is given up after twice that.
+const LAST_ENTRIES: Duration = Duration::from_millis(250);
+
 /// The watches that a configuration is handed out through.
 #[derive(Debug)]
 pub struct Handouts {
@@ -68,6 +76,8 @@ pub struct Handouts {
 pub struct Appliance {
     routing: Thread<Result<(), ApplianceError>>,
     prober: Thread<Result<(), HealthError>>,
+    keeper: Thread<()>,
+    journal: Journal,
     /// Restartable parts.
     tree: Tree,
     signals: Signals,
@@ -78,6 +88,7 @@ pub struct Appliance {
     started: Instant,
     stop_routing: CancellationToken,
     stop_others: CancellationToken,
+    stop_journal: CancellationToken,
 }
 
 impl Appliance {
@@ -120,6 +131,9 @@ impl Appliance {
         let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<NeighborStatus>::new()));
         let (prefixes, prefix_status) = watch::channel(Arc::new(Vec::<PrefixStatus>::new()));
         let (services, service_status) = watch::channel(Arc::new(Vec::<ServiceStatus>::new()));
+        let (recent, events) = watch::channel(Arc::new(Recent::default()));
+        // Rooms → journal.
+        let (journal, notes, no_room) = Journal::new(keeper::NOTES);
         // Operators → process.
         let (ask, commands) = mpsc::channel(COMMANDS);
 
@@ -129,6 +143,7 @@ impl Appliance {
             neighbors: neighbor_status,
             prefixes: prefix_status,
             services: service_status,
+            events,
             recorder: recorder.clone(),
             commands: ask,
         };
@@ -136,6 +151,14 @@ impl Appliance {
 
         let stop_routing = CancellationToken::new();
         let stop_others = CancellationToken::new();
+        let stop_journal = CancellationToken::new();
+
+        let (stop, kept) = (stop_journal.clone(), state.join("journal"));
+        let keeper = Thread::spawn("journal", move || async move {
+            Keeper::new(kept, notes, no_room, recent).run(&stop);
+        })?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        journal.note(None, Event::Started { version, generation: config.generation });
 
         let stop = stop_others.clone();
         let prober = Thread::spawn("health", move || {
@@ -181,6 +204,8 @@ impl Appliance {
         let appliance = Self {
             routing,
             prober,
+            keeper,
+            journal,
             tree,
             signals,
             commands,
@@ -190,6 +215,7 @@ impl Appliance {
             started,
             stop_routing,
             stop_others,
+            stop_journal,
         };
         appliance.publish("starting");
         Ok(appliance)
@@ -251,7 +277,7 @@ impl Appliance {
     }
 
     /// The planned stop: graceful shutdown, withdrawal, sessions closed, addresses gone; only then
-    /// the doors for operators. A second signal ends it at once.
+    /// the doors for operators, and the journal last. A second signal ends it at once.
     async fn stop(mut self, ending: Ending) -> Result<(), ApplianceError> {
         self.notify.stopping();
         self.publish("stopping");
@@ -266,6 +292,13 @@ impl Appliance {
         };
         self.stop_others.cancel();
         let _ = self.tree.run().await;
+        if outcome.is_ok() {
+            self.journal.note(None, Event::Stopped);
+        }
+        self.stop_journal.cancel();
+        if let Err(end) = self.keeper.join(LAST_ENTRIES).await {
+            warn!("the journal {end}: its last entries may be missing");
+        }
         outcome
     }
 
