@@ -1,6 +1,7 @@
 //! How operators ask and command the running process: HTTP over a Unix socket, and what the command line makes of it.
 
 pub mod client;
+pub mod follow;
 mod fresh;
 pub mod query;
 pub mod routes;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::observe::journal::Entry;
+use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, SentRoute, ServiceStatus};
 
@@ -28,6 +31,8 @@ pub struct Inputs {
     pub neighbors: watch::Receiver<Arc<Vec<NeighborStatus>>>,
     pub prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
     pub services: watch::Receiver<Arc<Vec<ServiceStatus>>>,
+    /// Published when there are new entries, and only then.
+    pub events: watch::Receiver<Arc<Recent>>,
     pub recorder: Recorder,
     /// Bounded. When it is full the operator is told that the process is busy.
     pub commands: mpsc::Sender<Command>,
@@ -87,6 +92,17 @@ pub struct Explanation {
     pub services: Vec<ServiceStatus>,
     /// What each neighbor was told about it.
     pub neighbors: Vec<TellsNeighbor>,
+    /// The last that the journal has about it, oldest first.
+    pub history: Vec<Entry>,
+}
+
+/// What happened: the document of `/v1/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Events {
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+    /// Ask for what is after this to go on. Lower than what was asked for where the numbers began anew.
+    pub seq: u64,
 }
 
 /// What one neighbor was told about one prefix.

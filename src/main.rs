@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use edgeproxy::admin::client::Client;
+use edgeproxy::admin::follow::{self, Wanted};
 use edgeproxy::admin::{AdminError, Explanation, Status, Told, query, screen};
 use edgeproxy::config::diff::diff;
 use edgeproxy::config::duration;
@@ -64,6 +65,18 @@ enum Command {
     Health { service: Option<String> },
     /// Say why a prefix (or the prefix around an address) is announced or not, and what would change it.
     Explain { prefix: String },
+    /// Show what happened: verdicts, decisions, what neighbors were sent, and what operators did.
+    Events {
+        /// Go on with what comes, until Ctrl-C.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only what concerns this prefix (or the prefix around an address), with its causes.
+        #[arg(long)]
+        prefix: Option<String>,
+        /// How many of the past, at most 1000.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: u64,
+    },
     /// Read the configuration again and apply it whole, or refuse it whole.
     Reload,
     /// Take traffic away from a prefix, gently: de-prefer it, wait until its traffic is gone or the
@@ -180,6 +193,13 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Explain { prefix } => {
             let target = format!("/v1/explain?prefix={}", query::encode(&prefix));
             ask(show(&client, &target, json, |explanation: Explanation| screen::explain(&explanation)))
+        }
+        Command::Events { follow, prefix, last } => {
+            let wanted = Wanted { prefix, last, follow, json };
+            ask(async {
+                follow::tell(&client, &wanted, &mut io::stdout(), &mut io::stderr()).await?;
+                Ok(String::new())
+            })
         }
         Command::Reload => ask(tell(&client, "/v1/reload", String::new(), json)),
         Command::Drain { prefix, deadline, reason } => {

@@ -1,4 +1,4 @@
-//! What the process tells about itself: status documents, metrics, logs.
+//! What the process tells about itself: status documents, metrics, logs, and the journal of what happened.
 
 pub mod journal;
 pub mod log;

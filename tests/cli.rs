@@ -52,6 +52,8 @@ fn without_a_process_every_question_exits_1_with_the_remedy() {
         &["health"],
         &["health", "web"],
         &["explain", "192.0.2.0/24"],
+        &["events"],
+        &["events", "--follow"],
         &["reload"],
     ] {
         let output = edgeproxy(arguments);

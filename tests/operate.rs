@@ -4,8 +4,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -30,17 +30,18 @@ impl Pop {
         let (metrics, bgp) = (free(), free());
         let file = folder.path().join("edgeproxy.yaml");
         fs::write(&file, configuration(&folder, 1, backend, metrics, bgp)).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
-            .arg("run")
-            .arg(&file)
-            .arg("--state")
-            .arg(folder.path().join("state"))
-            .stderr(Stdio::from(fs::File::create(folder.path().join("log")).unwrap()))
-            .spawn()
-            .unwrap();
+        let process = spawn(folder.path());
         let pop = Self { process, folder, backend, metrics, bgp };
         pop.until("it answers", || pop.ask(&["status"]).status.success());
         pop
+    }
+
+    /// Starts it anew after a `kill -9`.
+    fn kill_and_start(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = spawn(self.folder.path());
+        self.until("it answers again", || self.ask(&["status"]).status.success());
     }
 
     fn socket(&self) -> PathBuf {
@@ -76,6 +77,16 @@ impl Pop {
         serde_json::from_str(&self.words(&[arguments, &["--json"]].concat())).unwrap()
     }
 
+    /// The starts and planned stops in the journal, in which numbers grow by one.
+    fn lives(&self) -> Vec<String> {
+        let words = self.words(&["events", "--json", "--last", "1000"]);
+        let entries: Vec<Value> = words.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let seqs: Vec<_> = entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+        assert_eq!(seqs, Vec::from_iter(1..=seqs.len() as u64), "{words}");
+        let names = entries.iter().map(|entry| entry["event"].as_str().unwrap().to_owned());
+        names.filter(|name| ["started", "stopped"].contains(&name.as_str())).collect()
+    }
+
     fn prefix_state(&self) -> String {
         self.json(&["status"])["prefixes"][0]["state"].as_str().unwrap().to_owned()
     }
@@ -93,6 +104,18 @@ impl Pop {
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
     }
+}
+
+/// A process with everything of it in `folder`.
+fn spawn(folder: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
+        .arg("run")
+        .arg(folder.join("edgeproxy.yaml"))
+        .arg("--state")
+        .arg(folder.join("state"))
+        .stderr(fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap())
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Pop {
@@ -211,6 +234,7 @@ fn a_second_process_on_the_same_socket_is_refused_and_harms_nothing() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("another edgeproxy already answers"));
     pop.words(&["status"]);
+    assert_eq!(pop.lives(), ["started"], "it left the journal alone");
 }
 
 #[test]
@@ -221,13 +245,7 @@ fn a_killed_process_leaves_a_socket_that_the_next_one_replaces() {
     assert!(pop.socket().exists());
     let said = String::from_utf8(pop.ask(&["status"]).stderr).unwrap();
     assert!(said.contains("nobody answers"), "{said}");
-    pop.process = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
-        .arg("run")
-        .arg(pop.file())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    pop.until("it answers again", || pop.ask(&["status"]).status.success());
+    pop.kill_and_start();
 }
 
 #[test]
@@ -237,9 +255,84 @@ fn a_taken_bgp_port_ends_the_process_in_words() {
     let bgp = taken.local_addr().unwrap();
     let file = folder.path().join("edgeproxy.yaml");
     fs::write(&file, configuration(&folder, 1, free(), free(), bgp)).unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_edgeproxy")).arg("run").arg(&file).output().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
+        .arg("run")
+        .arg(&file)
+        .env("EDGEPROXY_STATE", folder.path().join("state"))
+        .output()
+        .unwrap();
     let words = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{words}");
     assert!(words.contains(&format!("cannot accept BGP sessions on {bgp}")), "{words}");
     assert!(!words.contains("panicked"), "{words}");
+}
+
+#[test]
+fn the_journal_lasts_over_restarts_of_every_kind() {
+    let mut pop = Pop::start(free());
+    pop.until("its start is told", || pop.lives() == ["started"]);
+    pop.write(2, "");
+    pop.words(&["reload"]);
+    pop.kill_and_start();
+    pop.until("both starts are told", || pop.lives() == ["started", "started"]);
+
+    pop.signal(Signal::SIGTERM);
+    assert_eq!(pop.process.wait().unwrap().code(), Some(0));
+    // What a process leaves that is killed in the middle of a line.
+    let file = pop.folder.path().join("state/journal/000001.jsonl");
+    fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"seq\":4,\"at").unwrap();
+    pop.process = spawn(pop.folder.path());
+    let all = ["started", "started", "stopped", "started"];
+    pop.until("the stop is told too", || pop.ask(&["status"]).status.success() && pop.lives() == all);
+    let words = pop.words(&["events"]);
+    assert!(words.contains("Z -              edgeproxy stopped as planned\n"), "{words}");
+    assert!(words.contains("started with generation 2\n"), "{words}");
+    let metrics = get(pop.metrics, "/metrics");
+    assert!(!metrics.contains("edgeproxy_journal_written_entries_total 0\n"), "{metrics}");
+    assert!(metrics.contains("edgeproxy_journal_lost_entries_total 0\n"), "{metrics}");
+    let refused = pop.ask(&["events", "--prefix", "web"]);
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[test]
+fn who_follows_events_outlasts_a_restart_and_is_told_once() {
+    let mut pop = Pop::start(free());
+    let (told, aside) = (pop.folder.path().join("told"), pop.folder.path().join("aside"));
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
+        .args(["events", "--follow", "--json"])
+        .env("EDGEPROXY_SOCKET", pop.socket())
+        .stdout(fs::File::create(&told).unwrap())
+        .stderr(fs::File::create(&aside).unwrap())
+        .spawn()
+        .unwrap();
+    let starts = || fs::read_to_string(&told).unwrap().matches(r#""event":"started""#).count();
+    pop.until("the first start is told", || starts() == 1);
+    pop.kill_and_start();
+    pop.until("the second start is told", || starts() == 2);
+    kill(Pid::from_raw(follower.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    follower.wait().unwrap();
+    assert_eq!(starts(), 2);
+    let aside = fs::read_to_string(&aside).unwrap();
+    assert_eq!(aside.matches("waiting until it answers again").count(), 1, "{aside}");
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_harms_nothing_and_is_written_later() {
+    let mut pop = Pop::start(free());
+    let journal = pop.folder.path().join("state/journal");
+    pop.process.kill().unwrap();
+    pop.process.wait().unwrap();
+    fs::remove_dir_all(&journal).unwrap();
+    fs::write(&journal, "in the way").unwrap();
+    pop.process = spawn(pop.folder.path());
+    pop.until("it answers without a disk", || pop.ask(&["status"]).status.success());
+    pop.until("its start is told", || pop.lives() == ["started"]);
+    let log = fs::read_to_string(pop.folder.path().join("log")).unwrap();
+    assert_eq!(log.matches("the journal cannot be written to").count(), 1, "{log}");
+
+    fs::remove_file(&journal).unwrap();
+    let written = || fs::read_to_string(journal.join("000001.jsonl")).unwrap_or_default();
+    pop.until("its start is written", || written().contains("\"seq\":1,"));
+    pop.kill_and_start();
+    pop.until("both starts are told", || pop.lives() == ["started", "started"]);
 }

@@ -1,5 +1,7 @@
 //! What each request is answered with, from snapshots: a pure function of both.
 
+mod events;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use ipnetwork::IpNetwork;
 use serde::Serialize;
 
 use super::{Ask, Explanation, Status, TellsNeighbor, query};
+use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::{self, Recorder};
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 
@@ -39,6 +42,7 @@ pub struct Snapshot {
     pub neighbors: Arc<Vec<NeighborStatus>>,
     pub prefixes: Arc<Vec<PrefixStatus>>,
     pub services: Arc<Vec<ServiceStatus>>,
+    pub events: Arc<Recent>,
     /// How long ago each of them was published, by the publisher's name.
     pub ages: [(&'static str, Duration); 4],
 }
@@ -47,6 +51,8 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Route {
     Answer(Answer),
+    /// The answer for now; the request is to be routed again when there are new events.
+    Await(Answer),
     Command(Ask),
 }
 
@@ -94,7 +100,13 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
         "/metrics" => Answer {
             status: 200,
             content_type: metrics::CONTENT_TYPE,
-            body: recorder.render(&now.process, &now.neighbors, &now.prefixes, &now.services),
+            body: recorder.render(
+                &now.process,
+                &now.neighbors,
+                &now.prefixes,
+                &now.services,
+                now.events.status,
+            ),
         },
         "/healthz" => health(now),
         "/v1/status" => Answer::json(&Status {
@@ -110,6 +122,7 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
             Some(prefix) => explain(&prefix, now),
             None => Answer::refusal(400, "say which prefix: /v1/explain?prefix=198.51.100.0/24"),
         },
+        "/v1/events" => return events::events(request.query, now),
         "/v1/reload" => return Route::Command(Ask::Reload),
         "/v1/drain" | "/v1/undrain" => match drain(request) {
             Ok(ask) => return Route::Command(ask),
@@ -130,7 +143,8 @@ fn method_of(door: Door, path: &str) -> Option<&'static str> {
     match (door, path) {
         (_, "/metrics" | "/healthz") => Some("GET"),
         (Door::Metrics, _) => None,
-        (_, "/v1/status" | "/v1/neighbors" | "/v1/prefixes" | "/v1/services" | "/v1/explain") => Some("GET"),
+        (_, "/v1/status" | "/v1/neighbors" | "/v1/prefixes" | "/v1/services") => Some("GET"),
+        (_, "/v1/explain" | "/v1/events") => Some("GET"),
         (_, "/v1/reload" | "/v1/diff" | "/v1/drain" | "/v1/undrain") => Some("POST"),
         _ => None,
     }
@@ -141,7 +155,8 @@ fn known_paths(door: Door) -> &'static str {
         Door::Metrics => "only /metrics and /healthz are served here; the rest is on the Unix socket",
         Door::Operator => {
             "there are: GET /v1/status /v1/neighbors /v1/prefixes /v1/services /v1/explain?prefix=… \
-             /metrics /healthz, POST /v1/reload /v1/diff /v1/drain?prefix=… /v1/undrain?prefix=…"
+             /v1/events?after=SEQ&limit=N&prefix=P&wait=1 /metrics /healthz, POST /v1/reload /v1/diff \
+             /v1/drain?prefix=… /v1/undrain?prefix=…"
         }
     }
 }
@@ -201,7 +216,9 @@ fn explain(wanted: &str, now: &Snapshot) -> Answer {
         problem: n.problem.clone(),
         sent: n.announced.iter().find(|route| route.prefix == prefix.prefix).cloned(),
     });
-    Answer::json(&Explanation { prefix: prefix.clone(), services, neighbors: neighbors.collect() })
+    let neighbors = neighbors.collect();
+    let history = events::history(&now.events, &prefix.prefix);
+    Answer::json(&Explanation { prefix: prefix.clone(), services, neighbors, history })
 }
 
 /// By its text, by another spelling of the same network, or by the longest prefix around an address.

@@ -1,7 +1,10 @@
 //! The status documents as screens for people.
 
+mod events;
+
 use std::fmt::Write;
 
+pub use self::events::event;
 use super::table::Table;
 use super::{Explanation, Status};
 use crate::observe::status::{
@@ -176,6 +179,12 @@ pub fn explain(explanation: &Explanation) -> String {
     }
     let neighbors = shown(&table, "No neighbors are configured.");
     let _ = write!(screen, "\n{}\n{neighbors}", health(&explanation.services));
+    if !explanation.history.is_empty() {
+        let _ = writeln!(screen, "\nWhat happened:");
+    }
+    for entry in &explanation.history {
+        let _ = writeln!(screen, "{}", event(entry));
+    }
     screen
 }
 
@@ -222,14 +231,23 @@ fn marks(service: &ServiceStatus) -> String {
 }
 
 fn told(route: &SentRoute) -> String {
-    let path: Vec<_> = route.as_path.iter().map(u32::to_string).collect();
-    let mut words =
-        format!("{} ago: next hop {}, path {}", age(route.sent_ms_ago), route.next_hop, path.join(" "));
-    if let Some(med) = route.med {
+    let communities = route.communities.iter().chain(&route.large_communities);
+    let attributes = attributes(&route.next_hop, &route.as_path, route.med, communities);
+    format!("{} ago: {attributes}", age(route.sent_ms_ago))
+}
+
+fn attributes<'a>(
+    next_hop: &str,
+    as_path: &[u32],
+    med: Option<u32>,
+    communities: impl Iterator<Item = &'a String>,
+) -> String {
+    let path: Vec<_> = as_path.iter().map(u32::to_string).collect();
+    let mut words = format!("next hop {next_hop}, path {}", path.join(" "));
+    if let Some(med) = med {
         let _ = write!(words, ", MED {med}");
     }
-    let communities: Vec<_> =
-        route.communities.iter().chain(&route.large_communities).map(String::as_str).collect();
+    let communities: Vec<_> = communities.map(String::as_str).collect();
     if !communities.is_empty() {
         let _ = write!(words, ", communities {}", communities.join(" "));
     }
@@ -244,6 +262,7 @@ fn shown(table: &Table, empty: &str) -> String {
 mod tests {
     use super::*;
     use crate::admin::TellsNeighbor;
+    use crate::observe::samples::{decision, entry};
 
     #[test]
     fn ages_are_read_at_a_glance() {
@@ -310,8 +329,9 @@ web      up     1m 1s  2/6      low 1 high 2 degrade 3  web-2 (connection refuse
             problem: n.problem,
             sent: n.announced.pop(),
         });
-        let explanation =
-            Explanation { prefix: prefixes.remove(0), services, neighbors: neighbors.collect() };
+        let history = vec![entry(7, Some("69220f3a000012"), decision("198.51.100.0/24", "announced"))];
+        let (prefix, neighbors) = (prefixes.remove(0), neighbors.collect());
+        let explanation = Explanation { prefix, services, neighbors, history };
         let screen = explain(&explanation);
         for part in [
             "198.51.100.0/24 is announced for 5m 10s (healthy)\n  why: all its services are up\n",
@@ -321,6 +341,7 @@ web      up     1m 1s  2/6      low 1 high 2 degrade 3  web-2 (connection refuse
             "1.2ms",
             "5m 10s ago: next hop 192.0.2.10, path 64512 64512, MED 50, communities 64512:100\n",
             "nothing: connection refused: is BGP running there?\n",
+            "\nWhat happened:\n2026-11-22T23:59:01.123Z 69220f3a000012 198.51.100.0/24 announced (below-",
         ] {
             assert!(screen.contains(part), "{part:?} is missing in\n{screen}");
         }

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "driver: bounds requests in time")]
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::fresh::Fresh;
@@ -32,6 +33,8 @@ use crate::config::admin::Admin;
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long the answer to a command is waited for.
 pub const COMMAND_TIME: Duration = Duration::from_secs(8);
+/// How long a request for events waits for one.
+const NEWS_TIME: Duration = Duration::from_secs(5);
 /// Connections of one door at once; more wait in the listen queue.
 const CONNECTIONS: usize = 64;
 /// The longest body: a configuration with thousands of backends fits many times.
@@ -135,7 +138,7 @@ async fn serve<L: Listen>(
             () = stop.cancelled() => break,
             Some(()) = open.next() => {}
             accepted = listener.next(), if open.len() < CONNECTIONS => match accepted {
-                Ok(stream) => open.push(converse(stream, door, inputs, fresh)),
+                Ok(stream) => open.push(converse(stream, door, inputs, fresh, stop)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection to admin was not accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -146,11 +149,12 @@ async fn serve<L: Listen>(
     let _ = timeout(STOP_TIME, async { while open.next().await.is_some() {} }).await;
 }
 
-async fn converse<S>(stream: S, door: Door, inputs: &Inputs, fresh: &Fresh)
+async fn converse<S>(stream: S, door: Door, inputs: &Inputs, fresh: &Fresh, stop: &CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answer = service_fn(async |request| Ok::<_, Infallible>(answer(request, door, inputs, fresh).await));
+    let answer =
+        service_fn(async |request| Ok::<_, Infallible>(answer(request, door, inputs, fresh, stop).await));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
@@ -167,6 +171,7 @@ async fn answer(
     door: Door,
     inputs: &Inputs,
     fresh: &Fresh,
+    stop: &CancellationToken,
 ) -> hyper::Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let answer = match Limited::new(body, BODY_BYTES).collect().await {
@@ -175,9 +180,21 @@ async fn answer(
             let (method, path) = (head.method.as_str(), head.uri.path());
             let query = head.uri.query().unwrap_or_default();
             let request = Request { method, path, query, body: &body };
-            match route(door, request, &snapshot(inputs, fresh), &inputs.recorder) {
-                Route::Answer(answer) => answer,
-                Route::Command(ask) => command(inputs, ask).await,
+            let (mut events, deadline) = (inputs.events.clone(), Instant::now() + NEWS_TIME);
+            loop {
+                events.mark_unchanged();
+                match route(door, request, &snapshot(inputs, fresh), &inputs.recorder) {
+                    Route::Answer(answer) => break answer,
+                    Route::Await(answer) => {
+                        // Nobody who publishes is no news either.
+                        let news = async { events.changed().await.is_ok() || pending().await };
+                        let news = stop.run_until_cancelled(timeout_at(deadline, news));
+                        if !matches!(news.await, Some(Ok(_))) {
+                            break answer;
+                        }
+                    }
+                    Route::Command(ask) => break command(inputs, ask).await,
+                }
             }
         }
         Err(error) if error.is::<LengthLimitError>() => {
@@ -221,6 +238,7 @@ fn snapshot(inputs: &Inputs, fresh: &Fresh) -> Snapshot {
         neighbors: inputs.neighbors.borrow().clone(),
         prefixes: inputs.prefixes.borrow().clone(),
         services: inputs.services.borrow().clone(),
+        events: inputs.events.borrow().clone(),
         ages: fresh.ages(),
     }
 }

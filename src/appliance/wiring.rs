@@ -5,11 +5,15 @@
 //!  plan ──────►│ prober              │─ view ►│ announcer ─ wanted ►│ speaker             │
 //!              │  probes, held conns │        │  decide, addresses  │  neighbor NAME … ───┼──► routers
 //!              └──────────┬──────────┘        │      ▲── delivered ─┘  │                  │
-//!                         │                   └──────┼─────────────────┼──────────────────┘
-//!                      services                   prefixes          neighbors            (status documents)
-//!                         └───────────────┬────────┴─────────────────┘
-//!  control runtime:  admin ◄── status ────┘        SIGHUP, `reload` ──► reload ──► plan, policy, bgp (watches)
-//!                    /metrics /healthz             SIGTERM ───────────► shutdown phases
+//!                         │                   └──┼───┼─────────────────┼──────────────────┘
+//!                      services          drains ─┘ prefixes        neighbors             (status documents)
+//!                         └────────────────┬───────┴─────────────────┘
+//!  control runtime:  admin ◄── status ─────┘       SIGHUP, `reload` ──► reload ──► plan, policy, bgp (watches)
+//!                    /metrics /healthz             `drain` ───────────► drains ──► drains (watch)
+//!                      ▲ events                    SIGTERM ───────────► shutdown phases
+//!                      │                           traffic ◄─ watched ─ announcer ◄─ flows ─ traffic
+//!  thread "journal": keeper ◄── notes (lossy, bounded): verdicts, decisions, UPDATEs, sessions, commands
+//!                       └──► STATE/journal
 //! ```
 //!
 //! State travels in `watch` channels (the latest wins, nothing queues); commands in bounded `mpsc`
@@ -44,7 +48,9 @@ use crate::config::Config;
 use crate::config::bgp::Bgp;
 use crate::config::environment::Environment;
 use crate::health::{HealthError, HealthPlan, HealthView, Prober};
-use crate::observe::journal::{CauseIds, Journal};
+use crate::observe::journal::keeper::{self, Keeper};
+use crate::observe::journal::recent::Recent;
+use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
@@ -60,6 +66,9 @@ const COMMANDS: usize = 4;
 /// How often the process's own status is renewed.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 
+/// How long the last entries of the journal may take to be written; the thread is given up after twice that.
+const LAST_ENTRIES: Duration = Duration::from_millis(250);
+
 /// The watches that a configuration is handed out through.
 #[derive(Debug)]
 pub struct Handouts {
@@ -72,6 +81,8 @@ pub struct Handouts {
 pub struct Appliance {
     routing: Thread<Result<(), ApplianceError>>,
     prober: Thread<Result<(), HealthError>>,
+    keeper: Thread<()>,
+    journal: Journal,
     /// Restartable parts.
     tree: Tree,
     signals: Signals,
@@ -83,6 +94,7 @@ pub struct Appliance {
     started: Instant,
     stop_routing: CancellationToken,
     stop_others: CancellationToken,
+    stop_journal: CancellationToken,
 }
 
 impl Appliance {
@@ -123,13 +135,15 @@ impl Appliance {
         let (watched, draining) = watch::channel(Arc::new(Vec::<Watched>::new()));
         let (measured, flows) = watch::channel(Arc::new(Measured::new()));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
-        let (journal, _notes, _lost) = Journal::new(4096);
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Rooms → operators.
         let (process, process_status) = watch::channel(Arc::new(ProcessStatus::default()));
         let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<NeighborStatus>::new()));
         let (prefixes, prefix_status) = watch::channel(Arc::new(Vec::<PrefixStatus>::new()));
         let (services, service_status) = watch::channel(Arc::new(Vec::<ServiceStatus>::new()));
+        let (recent, events) = watch::channel(Arc::new(Recent::default()));
+        // Rooms → journal.
+        let (journal, notes, no_room) = Journal::new(keeper::NOTES);
         // Operators → process.
         let (ask, commands) = mpsc::channel(COMMANDS);
 
@@ -139,6 +153,7 @@ impl Appliance {
             neighbors: neighbor_status,
             prefixes: prefix_status,
             services: service_status,
+            events,
             recorder: recorder.clone(),
             commands: ask,
         };
@@ -146,6 +161,14 @@ impl Appliance {
 
         let stop_routing = CancellationToken::new();
         let stop_others = CancellationToken::new();
+        let stop_journal = CancellationToken::new();
+
+        let (stop, kept) = (stop_journal.clone(), state.join("journal"));
+        let keeper = Thread::spawn("journal", move || async move {
+            Keeper::new(kept, notes, no_room, recent).run(&stop);
+        })?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        journal.note(None, Event::Started { version, generation: config.generation });
 
         let (stop, noted) = (stop_others.clone(), journal.clone());
         let prober = Thread::spawn("health", move || {
@@ -192,7 +215,7 @@ impl Appliance {
             Traffic::new(draining.clone(), measured.clone()).run(stop.clone())
         });
 
-        let drains = Drains::open(&state, orders, journal, CauseIds::new(epoch, 2));
+        let drains = Drains::open(&state, orders, journal.clone(), CauseIds::new(epoch, 2));
         let reload = Reload::new(path, config, Handouts { bgp, policy, health }, logs);
         let notify = Notify::new(environment.notify_socket);
         for name in environment.unknown {
@@ -201,6 +224,8 @@ impl Appliance {
         let appliance = Self {
             routing,
             prober,
+            keeper,
+            journal,
             tree,
             signals,
             commands,
@@ -211,6 +236,7 @@ impl Appliance {
             started,
             stop_routing,
             stop_others,
+            stop_journal,
         };
         appliance.publish("starting");
         Ok(appliance)
@@ -277,7 +303,7 @@ impl Appliance {
     }
 
     /// The planned stop: graceful shutdown, withdrawal, sessions closed, addresses gone; only then
-    /// the doors for operators. A second signal ends it at once.
+    /// the doors for operators, and the journal last. A second signal ends it at once.
     async fn stop(mut self, ending: Ending) -> Result<(), ApplianceError> {
         self.notify.stopping();
         self.publish("stopping");
@@ -292,6 +318,13 @@ impl Appliance {
         };
         self.stop_others.cancel();
         let _ = self.tree.run().await;
+        if outcome.is_ok() {
+            self.journal.note(None, Event::Stopped);
+        }
+        self.stop_journal.cancel();
+        if let Err(end) = self.keeper.join(LAST_ENTRIES).await {
+            warn!("the journal {end}: its last entries may be missing");
+        }
         outcome
     }
 

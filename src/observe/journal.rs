@@ -1,5 +1,9 @@
 //! What happened and why: the entries of the journal, and the ids that tie an effect to its cause.
 
+pub mod keeper;
+pub mod recent;
+pub mod store;
+
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
@@ -105,6 +109,37 @@ pub enum Event {
     Lost { entries: u64 },
 }
 
+impl Event {
+    /// A free text is cut here, so that an entry has a bound.
+    const TEXT_CHARS: usize = 2_000;
+
+    /// The prefix that it names.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&str> {
+        match self {
+            Self::Decision { prefix, .. } | Self::Update { prefix, .. } => Some(prefix),
+            _ => None,
+        }
+    }
+
+    /// The same with no free text longer than 2,000 characters.
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        let text = match &mut self {
+            Self::Verdict { error: Some(text), .. }
+            | Self::Decision { why: text, .. }
+            | Self::Session { words: text, .. }
+            | Self::Operator { words: text, .. } => text,
+            _ => return self,
+        };
+        if let Some((end, _)) = text.char_indices().nth(Self::TEXT_CHARS) {
+            text.truncate(end);
+            text.push('…');
+        }
+        self
+    }
+}
+
 /// Path attributes as they were sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Route {
@@ -177,5 +212,13 @@ mod tests {
             r#"{"seq":7,"at_ms":8,"cause":"1000002","event":"session","neighbor":"a","up":true,"words":"x"}"#
         );
         assert_eq!(serde_json::from_str::<Entry>(&line).unwrap(), entry);
+    }
+
+    #[test]
+    fn an_entry_has_a_bound() {
+        let words = "é".repeat(1_000_000);
+        let event = Event::Operator { command: "reload".into(), words, accepted: false }.cut();
+        let Event::Operator { words, .. } = event else { panic!("{event:?}") };
+        assert_eq!(words.chars().count(), 2_001);
     }
 }

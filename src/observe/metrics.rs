@@ -4,7 +4,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
 
-use super::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
+use super::status::{JournalStatus, NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 
 /// The content type of what [`Recorder::render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -60,12 +60,14 @@ impl Recorder {
         neighbors: &[NeighborStatus],
         prefixes: &[PrefixStatus],
         services: &[ServiceStatus],
+        journal: JournalStatus,
     ) -> String {
         let mut families = Vec::with_capacity(40);
         families.extend(of_process(process));
         families.extend(of_neighbors(neighbors));
         families.extend(of_prefixes(prefixes));
         families.extend(of_services(services));
+        families.extend(of_journal(journal));
         families.extend(self.fail_to_withdraw.collect());
         // The encoder takes a family without samples for an error; without neighbors that is none.
         families.retain(|family| !family.get_metric().is_empty());
@@ -248,6 +250,21 @@ fn of_services(services: &[ServiceStatus]) -> Vec<MetricFamily> {
             "Probes that ended in a failure.",
             backends()
                 .map(|(service, b)| sample(&[("service", service), ("backend", &b.id)], b.failures as f64)),
+        ),
+    ]
+}
+
+fn of_journal(journal: JournalStatus) -> Vec<MetricFamily> {
+    vec![
+        counter(
+            "edgeproxy_journal_written_entries_total",
+            "Entries of the journal that were written to disk.",
+            [sample(&[], journal.written as f64)],
+        ),
+        counter(
+            "edgeproxy_journal_lost_entries_total",
+            "Entries of the journal that were lost: too many at once, or the disk did not take them for too long.",
+            [sample(&[], journal.lost as f64)],
         ),
     ]
 }

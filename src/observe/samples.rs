@@ -1,5 +1,7 @@
 //! Status documents for tests: one POP with every kind of thing in it.
 
+use super::journal::recent::Recent;
+use super::journal::{Entry, Event};
 use super::status::{
     AddressStatus, BackendStatus, DampingStatus, DrainStatus, NeighborStatus, PrefixStatus, ProcessStatus,
     SentRoute, ServiceStatus,
@@ -138,5 +140,44 @@ fn backend(id: &str, verdict: &str, error: Option<&str>) -> BackendStatus {
         probes: 61,
         failures: 3,
         held_connection: "open".into(),
+    }
+}
+
+pub(crate) fn entry(seq: u64, cause: Option<&str>, event: Event) -> Entry {
+    // 2026-11-22T23:59:01.123Z
+    Entry { seq, at_ms: 1_795_391_941_123, cause: cause.map(|id| id.parse().unwrap()), event }
+}
+
+/// A backend's end, what followed from it, and another prefix.
+pub(crate) fn recent() -> Recent {
+    let mut recent = Recent::default();
+    for entry in [
+        entry(11, Some("69220f3a000010"), verdict("web-1", "down")),
+        entry(12, Some("69220f3a000010"), decision("198.51.100.0/24", "withdrawn")),
+        entry(13, Some("69220f3a000018"), decision("2001:db8:100::/48", "withdrawn")),
+        entry(14, None, Event::Stopped),
+    ] {
+        recent.push(entry);
+    }
+    recent
+}
+
+pub(crate) fn verdict(backend: &str, verdict: &str) -> Event {
+    Event::Verdict {
+        service: "web".into(),
+        backend: backend.into(),
+        target: "10.0.0.5:8080".into(),
+        verdict: verdict.into(),
+        error: (verdict == "down").then(|| "connection refused".into()),
+    }
+}
+
+pub(crate) fn decision(prefix: &str, state: &str) -> Event {
+    Event::Decision {
+        prefix: prefix.into(),
+        state: state.into(),
+        before: if state == "announced" { "withdrawn".into() } else { "announced".into() },
+        reason: "below-watermark".into(),
+        why: "service web has 0 of 6 weight healthy".into(),
     }
 }

@@ -164,3 +164,12 @@ pub struct BackendStatus {
     /// `open`, `closed` or `off`: the connection held beside polling.
     pub held_connection: String,
 }
+
+/// What became of the journal's entries since the process started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct JournalStatus {
+    /// Entries written to disk.
+    pub written: u64,
+    /// Entries that were lost: there was no room for them, or they left the memory before the disk took them.
+    pub lost: u64,
+}

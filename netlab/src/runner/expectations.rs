@@ -119,7 +119,9 @@ impl Runner<'_> {
         let capture = self.lab.capture(&wanted.capture).map_err(|error| error.to_string())?;
         let count =
             capture.look(|seen| Timeline::new(&seen.events).updates(wanted.prefix, None, since, Moment::MAX));
-        if wanted.count.is_none_or(|wanted| count == wanted) && wanted.at_most.is_none_or(|most| count <= most) {
+        if wanted.count.is_none_or(|wanted| count == wanted)
+            && wanted.at_most.is_none_or(|most| count <= most)
+        {
             return Ok(());
         }
         let (exactly, at_most) = (wanted.count, wanted.at_most);
@@ -128,10 +130,7 @@ impl Runner<'_> {
             named.map(ToString::to_string).collect::<Vec<_>>().join("\n")
         });
         let right = exactly.map_or_else(|| format!("at most {}", at_most.unwrap_or(0)), |n| n.to_string());
-        Err(format!(
-            "{count} UPDATEs named {} since {}, not {right}:\n{events}",
-            wanted.prefix, wanted.since
-        ))
+        Err(format!("{count} UPDATEs named {} since {}, not {right}:\n{events}", wanted.prefix, wanted.since))
     }
 
     fn order(&mut self, order: &Order) -> Result<(), String> {

@@ -11,6 +11,7 @@ fn snapshot() -> Snapshot {
         neighbors: Arc::new(status.neighbors),
         prefixes: Arc::new(status.prefixes),
         services: Arc::new(status.services),
+        events: Arc::new(crate::observe::samples::recent()),
         ages: ["the process", "bgp", "the decision", "health"].map(|name| (name, Duration::from_millis(700))),
     }
 }
@@ -42,6 +43,7 @@ fn every_path_has_one_method_and_one_door() {
         ("/v1/neighbors", "GET",  405, 404),
         ("/v1/prefixes",  "GET",  405, 404),
         ("/v1/services",  "GET",  405, 404),
+        ("/v1/events",    "GET",  405, 404),
         ("/v1/reload",    "POST", 405, 404),
         ("/v1/diff",      "POST", 405, 404),
         ("/metrics",      "GET",  405, 200),
@@ -50,7 +52,7 @@ fn every_path_has_one_method_and_one_door() {
         ("/v1/status/",   "-",    404, 404),
     ];
     let status = |route: Route| match route {
-        Route::Answer(answer) => answer.status,
+        Route::Answer(answer) | Route::Await(answer) => answer.status,
         Route::Command(_) => 200,
     };
     for (path, method, wrong, at_metrics) in table {
@@ -98,6 +100,7 @@ fn a_prefix_is_explained_by_any_of_its_names() {
         assert_eq!(explained["services"][0]["service"], "web", "{name}");
         assert_eq!(explained["neighbors"][0]["sent"]["med"], 50, "{name}");
         assert!(explained["neighbors"][1]["sent"].is_null(), "{name}");
+        assert_eq!(explained["history"][0]["event"], "verdict", "{name}");
     }
     // The longest prefix around an address.
     assert_eq!(document("/v1/explain?prefix=2001:db8:100:1::9")["prefix"]["prefix"], "2001:db8:100:1::/64");
@@ -130,4 +133,61 @@ fn health_means_running_and_heard() {
     assert_eq!((status, words.as_str()), (503, "the process is starting\n"));
     let (status, words) = health(|now| now.ages[1].1 = Duration::from_secs(9));
     assert_eq!((status, words.as_str()), (503, "bgp reported nothing for 9 s\n"));
+}
+
+#[test]
+fn events_are_the_newest_or_those_after_a_number() {
+    #[rustfmt::skip]
+    let table: &[(&str, &[u64], u64)] = &[
+        ("",                                   &[11, 12, 13, 14], 14),
+        ("limit=2",                            &[13, 14],         14),
+        ("limit=0",                            &[],               14),
+        ("after=0",                            &[11, 12, 13, 14], 14),
+        ("after=11&limit=2",                   &[12, 13],         13),
+        ("after=13&wait=1",                    &[14],             14),
+        ("after=14",                           &[],               14),
+        // The numbers began anew: the asker learns it at once.
+        ("after=15&wait=1",                    &[],               14),
+        ("prefix=198.51.100.0/24",             &[11, 12],         14),
+        ("prefix=198.51.100.7&limit=1",        &[12],             14),
+        ("prefix=2001:db8:100:0::/48",         &[13],             14),
+        ("prefix=203.0.113.7/24",              &[],               14),
+        ("prefix=198.51.100.0/24&after=11",    &[11, 12],         14),
+        ("prefix=198.51.100.0/24&after=12",    &[],               14),
+        // The verdict is late; whatever the limit, the asker gets on.
+        ("prefix=198.51.100.0/24&after=11&limit=1", &[12],        12),
+    ];
+    for (query, expected, seq) in table {
+        let found = document(&format!("/v1/events?{query}"));
+        let seqs: Vec<_> =
+            found["entries"].as_array().unwrap().iter().map(|e| e["seq"].as_u64().unwrap()).collect();
+        assert_eq!((seqs.as_slice(), found["seq"].as_u64()), (*expected, Some(*seq)), "{query}");
+    }
+}
+
+#[test]
+fn only_nothing_new_is_waited_for() {
+    let waits = |target: &str| matches!(ask(Door::Operator, "GET", target, &snapshot()), Route::Await(_));
+    assert!(waits("/v1/events?after=14&wait=1"));
+    assert!(waits("/v1/events?after=12&wait=1&prefix=198.51.100.0/24"));
+    for target in ["after=14", "after=14&wait=0", "after=13&wait=1", "wait=1", "after=15&wait=1"] {
+        assert!(!waits(&format!("/v1/events?{target}")), "{target}");
+    }
+}
+
+#[test]
+fn a_question_for_events_that_makes_no_sense_is_refused() {
+    for (query, words) in [
+        ("after=x", "after is"),
+        ("after=-1", "after is"),
+        ("limit=1001", "at most 1000"),
+        ("limit=all", "at most 1000"),
+        ("limit=99999999999999999999", "at most 1000"),
+        ("prefix=web", "web is no prefix"),
+        ("prefix=203.0.113.7/33", "is no prefix"),
+    ] {
+        let answer = answer("GET", &format!("/v1/events?{query}"));
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.body.contains(words), "{query}: {}", answer.body);
+    }
 }

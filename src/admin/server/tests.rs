@@ -10,8 +10,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::admin::client::Client;
-use crate::admin::{Status, Told};
+use crate::admin::{Events, Status, Told};
+use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::Recorder;
+use crate::observe::samples::{decision, entry, recent};
 use crate::supervise::task::Task;
 
 struct Lab {
@@ -19,6 +21,7 @@ struct Lab {
     socket: std::path::PathBuf,
     metrics: SocketAddr,
     commands: mpsc::Receiver<Command>,
+    events: watch::Sender<Arc<Recent>>,
     stop: CancellationToken,
     server: Task<Result<(), AdminError>>,
     _folder: TempDir,
@@ -29,11 +32,13 @@ async fn lab() -> Lab {
     let socket = folder.path().join("run/edgeproxy.sock");
     let Status { process, neighbors, prefixes, services } = Status::sample();
     let (send, commands) = mpsc::channel(1);
+    let (events, published) = watch::channel(Arc::new(recent()));
     let inputs = Inputs {
         process: watch::channel(Arc::new(process)).1,
         neighbors: watch::channel(Arc::new(neighbors)).1,
         prefixes: watch::channel(Arc::new(prefixes)).1,
         services: watch::channel(Arc::new(services)).1,
+        events: published,
         recorder: Recorder::new(),
         commands: send,
     };
@@ -42,7 +47,8 @@ async fn lab() -> Lab {
     let metrics = server.metrics_address().unwrap();
     let stop = CancellationToken::new();
     let server = Task::spawn("admin", server.run(stop.clone()));
-    Lab { client: Client::new(socket.clone()), socket, metrics, commands, stop, server, _folder: folder }
+    let client = Client::new(socket.clone());
+    Lab { client, socket, metrics, commands, events, stop, server, _folder: folder }
 }
 
 async fn raw<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> String {
@@ -86,6 +92,49 @@ async fn commands_are_answered_by_whoever_takes_them() {
     let told: Told = client.read(&told).unwrap();
     assert_eq!(told.text, "generation: 8 in /etc/a b");
     drop(taker);
+}
+
+/// Asks for what is after the newest of the samples.
+fn waiter(lab: &Lab, prefix: &str) -> Task<Result<Events, AdminError>> {
+    let (client, target) = (lab.client.clone(), format!("/v1/events?after=14&wait=1&prefix={prefix}"));
+    Task::spawn("waiter", async move { client.read(&client.get(&target).await?) })
+}
+
+#[tokio::test]
+async fn who_waits_for_events_hears_of_the_first_that_concerns_him() {
+    let lab = lab().await;
+    let waiter = waiter(&lab, "198.51.100.0/24");
+    let mut recent = recent();
+    for (seq, prefix) in [(15, "2001:db8:100::/48"), (16, "198.51.100.0/24")] {
+        sleep(Duration::from_millis(50)).await;
+        assert!(!waiter.is_finished());
+        recent.push(entry(seq, None, decision(prefix, "announced")));
+        lab.events.send_replace(Arc::new(recent.clone()));
+    }
+    let Events { entries, seq } = waiter.await.unwrap().unwrap();
+    assert_eq!((entries.len(), entries[0].seq, seq), (1, 16, 16));
+}
+
+#[tokio::test]
+async fn who_waits_for_events_does_not_delay_a_stop() {
+    let lab = lab().await;
+    let waiter = waiter(&lab, "198.51.100.0/24");
+    sleep(Duration::from_millis(50)).await;
+    let asked = Instant::now();
+    lab.stop.cancel();
+    let Events { entries, seq } = waiter.await.unwrap().unwrap();
+    assert_eq!((entries.len(), seq), (0, 14));
+    assert!(lab.server.await.unwrap().is_ok());
+    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn who_waits_for_events_of_a_journal_that_ended_is_answered_late_not_at_once() {
+    let lab = lab().await;
+    let waiter = waiter(&lab, "198.51.100.0/24");
+    drop(lab.events);
+    sleep(Duration::from_millis(100)).await;
+    assert!(!waiter.is_finished(), "he would ask again at once, for ever");
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ fn render() -> String {
     let handle = recorder.clone();
     handle.observe(0.0012);
     drop(handle);
-    recorder.render(&process(), &neighbors(), &prefixes(), &services())
+    let journal = JournalStatus { written: 12, lost: 3 };
+    recorder.render(&process(), &neighbors(), &prefixes(), &services(), journal)
 }
 
 #[test]
@@ -47,6 +48,8 @@ fn says_what_the_documents_say() {
         r#"edgeproxy_fail_to_withdraw_seconds_bucket{le="0.0015"} 1"#,
         r#"edgeproxy_fail_to_withdraw_seconds_bucket{le="+Inf"} 1"#,
         "edgeproxy_fail_to_withdraw_seconds_count 1",
+        "edgeproxy_journal_written_entries_total 12",
+        "edgeproxy_journal_lost_entries_total 3",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
@@ -112,7 +115,7 @@ fn the_exposition_is_valid() {
 
 #[test]
 fn an_empty_process_exposes_no_empty_family() {
-    let text = Recorder::new().render(&ProcessStatus::default(), &[], &[], &[]);
+    let text = Recorder::new().render(&ProcessStatus::default(), &[], &[], &[], JournalStatus::default());
     check(&text);
     assert!(!text.contains("bgp_neighbor"), "{text}");
     assert!(text.contains("edgeproxy_fail_to_withdraw_seconds_count 0"), "{text}");
@@ -123,7 +126,7 @@ fn names_cannot_break_the_format() {
     let mut neighbors = neighbors();
     neighbors[0].name = "a\"b\\c\nd".into();
     neighbors[1].name = "é".repeat(10_000);
-    let text = Recorder::new().render(&process(), &neighbors, &[], &[]);
+    let text = Recorder::new().render(&process(), &neighbors, &[], &[], JournalStatus::default());
     check(&text);
     assert!(text.contains(r#"neighbor="a\"b\\c\nd""#), "{text}");
 }
