@@ -2,6 +2,7 @@
 
 mod actions;
 mod expectations;
+mod flows;
 mod measures;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use crate::load::Spin;
 use crate::machine::{self, Ticks};
 use crate::moment::Moment;
 use crate::scenario::{Scenario, Spanned, Step};
-use crate::traffic::Client;
+use crate::traffic::{Client, FlowClient};
 
 /// How long a shell command of a step may take.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -46,6 +47,7 @@ pub struct Runner<'a> {
     samples: BTreeMap<String, Vec<f64>>,
     marks: BTreeMap<String, Moment>,
     traffic: BTreeMap<String, Client>,
+    flows: BTreeMap<String, FlowClient>,
     busy: Option<Spin>,
     deadline: Instant,
     verbose: bool,
@@ -77,6 +79,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
                 samples: BTreeMap::new(),
                 marks: BTreeMap::from([("start".to_owned(), Moment::ZERO)]),
                 traffic: BTreeMap::new(),
+                flows: BTreeMap::new(),
                 busy: None,
                 deadline: start + scenario.deadline,
                 verbose,
@@ -92,6 +95,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
             }
             // Traffic ends before the network that it runs in: captures read what still arrives.
             runner.traffic.clear();
+            runner.flows.clear();
             report.figures = runner.figures;
         }
     }
@@ -132,6 +136,7 @@ impl Runner<'_> {
             Step::Ratio(ratio) => self.ratio(ratio),
             Step::Cpu { figure, of } => self.cpu(figure, of),
             Step::Share(share) => self.share(share),
+            Step::Flows(figure) => self.flow_figure(figure),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod actions;
 mod expectations;
+mod flows;
 mod measures;
 mod topology;
 mod values;
@@ -16,6 +17,7 @@ pub use actions::{Action, Flap, NewConfig, Replace, SetService, Traffic};
 pub use expectations::{
     Expect, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening, Order,
 };
+pub use flows::{ExpectFlows, FlowFigure, Flows};
 pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
 /// A step with its place in the file.
 pub use serde_yaml::Spanned;
@@ -74,6 +76,8 @@ pub enum Step {
     },
     /// One figure over what a traffic client sent.
     Share(Share),
+    /// One figure over what a client's flows did.
+    Flows(FlowFigure),
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ const START: Duration = Duration::from_secs(10);
 pub enum Kind {
     /// HTTP/1.1: 200 and its name to every request, on as many connections as there are.
     Http,
-    /// Accepts and holds; reads and ignores what it is sent.
+    /// Accepts and holds; sends back what it reads.
     Tcp,
     /// Answers the lab's datagrams with its name (`traffic::EchoServer`).
     UdpEcho,
@@ -169,7 +169,6 @@ impl Service {
     }
 
     /// Accepts and reads but answers nothing, or answers again; requests read meanwhile stay unanswered.
-    /// A `tcp` service shows no difference.
     ///
     /// # Errors
     /// When the service is stopped or has ended.

@@ -1,7 +1,8 @@
-//! Real traffic to an anycast address, and who answered it: datagrams at a steady rate, and short TCP connections.
+//! Real traffic to an anycast address, and what became of it: datagrams at a steady rate, short TCP connections, long flows.
 
 pub mod client;
 pub mod echo;
+pub mod flows;
 pub mod http;
 pub mod record;
 
@@ -13,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub use client::Client;
 pub use echo::EchoServer;
+pub use flows::FlowClient;
 pub use http::HttpClient;
 pub use record::Record;
 
@@ -31,6 +33,10 @@ pub enum Error {
     Thread(#[source] io::Error),
     #[error("a traffic client needs a rate above zero and between 1 and {max} sources, not {sources}")]
     Sources { sources: usize, max: usize },
+    #[error("{count} flows are too many: {max} at most")]
+    Flows { count: usize, max: usize },
+    #[error("not enough file descriptors: {0}")]
+    Descriptors(#[source] io::Error),
 }
 
 fn header(run: u32, sequence: u64) -> [u8; HEADER] {

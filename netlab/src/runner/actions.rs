@@ -64,6 +64,7 @@ impl Runner<'_> {
                 Err(format!("{at}: {command}: {}", String::from_utf8_lossy(&output.stderr).trim()))
             }
             Action::Traffic(traffic) => self.traffic(traffic),
+            Action::Flows(flows) => self.start_flows(flows),
             Action::Show { at, prefix } => self.show(at, prefix),
             Action::Where(traffic) => self.whereabouts(traffic),
         }

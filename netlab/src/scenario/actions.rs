@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::Flows;
 use super::values::{duration, some_duration};
 
 /// Something done to the lab.
@@ -53,6 +54,7 @@ pub enum Action {
         command: String,
     },
     Traffic(Traffic),
+    Flows(Flows),
     /// Prints what a router's table holds for a prefix.
     Show {
         at: String,

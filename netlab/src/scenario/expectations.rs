@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+use super::ExpectFlows;
 use super::values::{duration, five_seconds, yes};
 
 /// What must become true; exactly one of its words besides `within`.
@@ -17,6 +18,7 @@ pub struct Expect {
     pub status: Option<ExpectStatus>,
     pub command: Option<ExpectCommand>,
     pub updates: Option<ExpectUpdates>,
+    pub flows: Option<ExpectFlows>,
     /// Each first occurrence after `since` must come after the one before it.
     pub order: Option<Order>,
     /// Polled for this long. Default 5 s.

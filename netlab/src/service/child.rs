@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use super::order::Order;
-use super::server::Server;
+use super::server::{MAX_CONNECTIONS, Server};
 use super::{Kind, ServiceConfig};
+use crate::sys::descriptors;
 use crate::traffic::EchoServer;
 
 /// Serves until its standard input, a Unix socket of netlab's, ends.
@@ -16,6 +17,8 @@ use crate::traffic::EchoServer;
 /// Wrong arguments, a taken address, or a standard input that is no socket.
 pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
     let config = parse(arguments).map_err(|words| io::Error::new(io::ErrorKind::InvalidInput, words))?;
+    // With fewer it takes fewer.
+    let _ = descriptors::allow(MAX_CONNECTIONS);
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut served = match Served::new(&config) {
         Ok(served) => served,

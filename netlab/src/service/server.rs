@@ -13,7 +13,7 @@ use super::http;
 use super::order::Order;
 
 /// Connections at once; more wait in the listen queue.
-const MAX_CONNECTIONS: usize = 16_000;
+pub(super) const MAX_CONNECTIONS: usize = 16_000;
 const BACKLOG: i32 = 4096;
 /// The token of the descriptor that the caller asked to watch besides.
 const CONTROL: u64 = 0;
@@ -27,7 +27,7 @@ pub struct Server {
     epoll: Epoll,
     name: String,
     addresses: Vec<SocketAddr>,
-    /// Whether requests are answered at all; a plain TCP service only accepts.
+    /// A plain TCP service sends back what it reads.
     http: bool,
     connections: BTreeMap<u64, Connection>,
     /// Answers that wait for their time, by it and the connection.
@@ -171,7 +171,10 @@ impl Server {
                     }
                     self.answer_whole(token);
                 }
-                Ok(_) => {}
+                Ok(_) if self.hang => {}
+                // What was asked for is smaller than any send buffer; see `send`.
+                Ok(count) if connection.stream.write(&buffer[..count]).ok() == Some(count) => {}
+                Ok(_) => return self.close(token),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => return self.close(token),
