@@ -173,6 +173,11 @@ pub enum Action {
     /// SIGSTOP and SIGCONT.
     Stop(String),
     Cont(String),
+    /// Stops one thread of edgeproxy, by its name; it goes on only when its process is started again.
+    HangThread {
+        at: String,
+        thread: String,
+    },
     /// Starts again what ended.
     Start(String),
     /// SIGTERM to edgeproxy; waits for its exit code.
@@ -395,7 +400,7 @@ pub struct Outcome {
     pub figure: String,
     #[serde(default)]
     pub goal: Option<String>,
-    /// Read by a collector.
+    /// Read by a collector, or seen in a router's table.
     pub withdrawn: Option<CollectorSees>,
     pub announced: Option<CollectorSees>,
     /// The last packet for an address that arrives at a capture.
@@ -405,7 +410,7 @@ pub struct Outcome {
     pub within: Duration,
 }
 
-/// A route change at a collector.
+/// A route change at a collector or router.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollectorSees {
