@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -21,6 +22,7 @@ struct Pop {
     backend: SocketAddr,
     metrics: SocketAddr,
     bgp: SocketAddr,
+    systemd: UnixDatagram,
 }
 
 impl Pop {
@@ -30,15 +32,20 @@ impl Pop {
         let (metrics, bgp) = (free(), free());
         let file = folder.path().join("edgeproxy.yaml");
         fs::write(&file, configuration(&folder, 1, backend, metrics, bgp)).unwrap();
+        let notify = folder.path().join("notify");
+        let systemd = UnixDatagram::bind(&notify).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
             .arg("run")
             .arg(&file)
             .arg("--state")
             .arg(folder.path().join("state"))
+            .env("NOTIFY_SOCKET", notify)
+            .env("WATCHDOG_USEC", "400000")
+            .env_remove("WATCHDOG_PID")
             .stderr(Stdio::from(fs::File::create(folder.path().join("log")).unwrap()))
             .spawn()
             .unwrap();
-        let pop = Self { process, folder, backend, metrics, bgp };
+        let pop = Self { process, folder, backend, metrics, bgp, systemd };
         pop.until("it answers", || pop.ask(&["status"]).status.success());
         pop
     }
@@ -193,6 +200,23 @@ fn a_reload_is_whole_or_not_at_all() {
     pop.signal(Signal::SIGHUP);
     pop.until("SIGHUP reloads", || generation() == Some(3));
     pop.until("it is forgiven", || !pop.words(&["status"]).contains("refused;"));
+}
+
+#[test]
+fn systemd_is_told_of_the_start_the_life_and_the_stop() {
+    let pop = Pop::start(free());
+    pop.systemd.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let told = || {
+        let mut words = [0; 64];
+        let length = pop.systemd.recv(&mut words).unwrap();
+        String::from_utf8_lossy(&words[..length]).into_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    for _ in 0..5 {
+        assert_eq!(told(), "WATCHDOG=1");
+    }
+    pop.signal(Signal::SIGTERM);
+    while told() != "STOPPING=1" {}
 }
 
 #[test]

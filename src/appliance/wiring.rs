@@ -11,6 +11,7 @@
 //!  control runtime:  admin ◄── status ────┘        SIGHUP, `reload` ──► reload ──► plan, policy, bgp (watches)
 //!                    /metrics /healthz             SIGTERM ───────────► shutdown phases
 //!
+//!  thread "netlink"  ◄── addresses to bind and unbind, by the announcer
 //!  thread "watchdog" ◄── hearts of routing (hangs: the process aborts), health, control ──► systemd
 //! ```
 //!

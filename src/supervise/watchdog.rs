@@ -104,10 +104,12 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(150);
 
+    type Order = Box<dyn FnOnce() + Send>;
+
     /// A thread whose heart beats, and a way to make it do something.
-    fn beating(watchdog: &mut Watchdog) -> (Thread<()>, tokio::sync::mpsc::Sender<Box<dyn FnOnce() + Send>>) {
+    fn beating(watchdog: &mut Watchdog) -> (Thread<()>, tokio::sync::mpsc::Sender<Order>) {
         let heart = watchdog.heart("subject", PATIENCE, Answer::Tell);
-        let (order, mut orders) = tokio::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>(1);
+        let (order, mut orders) = tokio::sync::mpsc::channel::<Order>(1);
         let thread = Thread::spawn("subject", move || async move {
             let _beating = heart.start();
             while let Some(order) = orders.recv().await {
@@ -127,7 +129,7 @@ mod tests {
         }
     }
 
-    fn until_released(busy: bool) -> (SyncSender<()>, Box<dyn FnOnce() + Send>) {
+    fn until_released(busy: bool) -> (SyncSender<()>, Order) {
         let (release, released): (_, Receiver<()>) = sync_channel(0);
         let wait = move || {
             if busy {
@@ -181,7 +183,7 @@ mod tests {
         };
 
         let mut watchdog = Watchdog::default();
-        watchdog.feed(Notify::new(Some(path.clone().into())), Duration::from_millis(100));
+        watchdog.feed(Notify::new(Some(path.into())), Duration::from_millis(100));
         let late = watchdog.heart("late", Duration::from_secs(1_000), Answer::Tell);
         let (thread, order) = beating(&mut watchdog);
         let watching = watchdog.start(|| ()).unwrap();
