@@ -5,6 +5,7 @@ pub mod restart;
 pub mod task;
 pub mod thread;
 pub mod tree;
+pub mod watchdog;
 
 use std::any::Any;
 

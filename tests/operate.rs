@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::thread::sleep;
@@ -21,6 +22,7 @@ struct Pop {
     backend: SocketAddr,
     metrics: SocketAddr,
     bgp: SocketAddr,
+    systemd: UnixDatagram,
 }
 
 impl Pop {
@@ -30,8 +32,9 @@ impl Pop {
         let (metrics, bgp) = (free(), free());
         let file = folder.path().join("edgeproxy.yaml");
         fs::write(&file, configuration(&folder, 1, backend, metrics, bgp)).unwrap();
+        let systemd = UnixDatagram::bind(folder.path().join("notify")).unwrap();
         let process = spawn(folder.path());
-        let pop = Self { process, folder, backend, metrics, bgp };
+        let pop = Self { process, folder, backend, metrics, bgp, systemd };
         pop.until("it answers", || pop.ask(&["status"]).status.success());
         pop
     }
@@ -113,6 +116,9 @@ fn spawn(folder: &Path) -> Child {
         .arg(folder.join("edgeproxy.yaml"))
         .arg("--state")
         .arg(folder.join("state"))
+        .env("NOTIFY_SOCKET", folder.join("notify"))
+        .env("WATCHDOG_USEC", "400000")
+        .env_remove("WATCHDOG_PID")
         .stderr(fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap())
         .spawn()
         .unwrap()
@@ -216,6 +222,23 @@ fn a_reload_is_whole_or_not_at_all() {
     pop.signal(Signal::SIGHUP);
     pop.until("SIGHUP reloads", || generation() == Some(3));
     pop.until("it is forgiven", || !pop.words(&["status"]).contains("refused;"));
+}
+
+#[test]
+fn systemd_is_told_of_the_start_the_life_and_the_stop() {
+    let pop = Pop::start(free());
+    pop.systemd.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let told = || {
+        let mut words = [0; 64];
+        let length = pop.systemd.recv(&mut words).unwrap();
+        String::from_utf8_lossy(&words[..length]).into_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    for _ in 0..5 {
+        assert_eq!(told(), "WATCHDOG=1");
+    }
+    pop.signal(Signal::SIGTERM);
+    while told() != "STOPPING=1" {}
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::binary;
+use crate::hang::{self, Hang};
 use crate::moment::Moment;
 use crate::namespace::Namespace;
 use crate::process::Process;
@@ -25,6 +26,8 @@ const ASK: Duration = Duration::from_secs(2);
 const COMMAND: Duration = Duration::from_secs(9);
 /// How long the command line may take.
 const CLI: Duration = Duration::from_secs(15);
+/// How long a process of which a thread hangs may take to end.
+const END: Duration = Duration::from_secs(5);
 /// How long a start may take; both cores may be busy.
 const START: Duration = Duration::from_secs(15);
 /// A Unix socket's address ends here (unix(7)).
@@ -36,6 +39,8 @@ pub struct EdgeProxy {
     namespace: Namespace,
     binary: PathBuf,
     work_dir: PathBuf,
+    /// Before the process: it is let go before that is waited for.
+    hung: Option<Hang>,
     process: Option<Process>,
 }
 
@@ -62,8 +67,13 @@ impl EdgeProxy {
             )));
         }
         fs::create_dir_all(&work_dir)?;
-        let node =
-            Self { namespace: namespace.clone(), binary: binary::edgeproxy()?, work_dir, process: None };
+        let node = Self {
+            namespace: namespace.clone(),
+            binary: binary::edgeproxy()?,
+            work_dir,
+            hung: None,
+            process: None,
+        };
         let socket = node.socket();
         if socket.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(invalid(format!("{} is too long for a Unix socket", socket.display())));
@@ -151,11 +161,14 @@ impl EdgeProxy {
     }
 
     /// Starts the process and waits until it answers on its socket; the moment right before the start.
-    /// It dies with the thread that called.
+    /// It dies with the thread that called. A process of which a thread hangs must end by itself first.
     ///
     /// # Errors
     /// When it runs already, ends (with its last words), or does not answer within 15 s.
     pub fn start(&mut self) -> io::Result<Moment> {
+        if let Some(_hung) = self.hung.take() {
+            self.wait_exit(END)?;
+        }
         if self.pid().is_some() {
             return Err(self.error(io::ErrorKind::AlreadyExists, "runs already"));
         }
@@ -333,6 +346,17 @@ impl EdgeProxy {
     /// When it does not run.
     pub fn cont(&self) -> io::Result<Moment> {
         self.signal(libc::SIGCONT)
+    }
+
+    /// Stops one of its threads as if it hung; the moment right before.
+    ///
+    /// # Errors
+    /// When it does not run or has no such thread.
+    pub fn hang(&mut self, thread: &str) -> io::Result<Moment> {
+        let pid = self.pid().ok_or_else(|| self.error(io::ErrorKind::NotFound, "does not run"))?;
+        let (hung, at) = hang::hang(pid, thread)?;
+        self.hung = Some(hung);
+        Ok(at)
     }
 
     /// The last lines of the log.

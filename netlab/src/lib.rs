@@ -8,6 +8,7 @@ pub mod cli;
 pub mod collector;
 pub mod edgeproxy;
 pub mod figures;
+pub mod hang;
 pub mod lab;
 pub mod link;
 pub mod load;

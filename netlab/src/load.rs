@@ -46,12 +46,15 @@ impl Drop for Spin {
 
 /// The busy process itself: until its standard input ends, because whoever started it did.
 pub fn run_child() {
-    thread::spawn(|| {
+    let busy = thread::Builder::new().name("busy".to_owned()).spawn(|| {
         let mut n = 0u64;
         loop {
             n = std::hint::black_box(n.wrapping_add(1));
         }
     });
+    if busy.is_err() {
+        return;
+    }
     // However the reading ends, there is nobody left to be busy for.
     let _ = io::stdin().read(&mut [0]);
 }

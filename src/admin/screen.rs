@@ -34,6 +34,9 @@ pub fn status(status: &Status) -> String {
             problems.concat()
         );
     }
+    if !p.hung_threads.is_empty() {
+        let _ = write!(screen, "\nThese threads hang: {}.\n", p.hung_threads.join(", "));
+    }
     for part in [prefixes(&status.prefixes), neighbors(&status.neighbors), services(&status.services)] {
         let _ = write!(screen, "\n{part}");
     }
@@ -310,6 +313,13 @@ web      up     1m 1s  2/6      low 1 high 2 degrade 3  web-2 (connection refuse
             screen.contains("was refused; generation 7 stays in force:\n  f.yaml:2:1: speed"),
             "{screen}"
         );
+    }
+
+    #[test]
+    fn a_hung_thread_is_shown() {
+        let mut document = Status::sample();
+        document.process.hung_threads = vec!["health".into()];
+        assert!(status(&document).contains("\nThese threads hang: health.\n"));
     }
 
     #[test]

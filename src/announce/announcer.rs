@@ -25,7 +25,7 @@ use crate::config::anycast::{Anycast, AnycastPrefix};
 use crate::health::HealthView;
 use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::status::{AddressStatus, PrefixStatus};
-use crate::supervise::task::Task;
+use crate::supervise::thread::Thread;
 use crate::sys::address::{Addresses, Found, Owner};
 
 /// Ages in the status documents are never older than this.
@@ -67,7 +67,8 @@ pub struct Announcer {
     address_status: BTreeMap<(IpAddr, String), AddressStatus>,
     /// Addresses to take away once this revision is delivered, or at the deadline.
     leftover: Vec<(u64, Instant, IpAddr, String)>,
-    _netlink: Task<()>,
+    /// Apart, because a message to the kernel waits there for whoever else changes interfaces, for seconds at worst.
+    _netlink: Thread<()>,
 }
 
 impl Announcer {
@@ -77,6 +78,7 @@ impl Announcer {
     /// [`AnnounceError::Netlink`].
     pub fn new(ends: Ends, ids: CauseIds) -> Result<Self, AnnounceError> {
         let (addresses, messages) = Addresses::open().map_err(AnnounceError::Netlink)?;
+        let netlink = Thread::spawn("netlink", move || messages).map_err(AnnounceError::Netlink)?;
         let plan = ends.plan.borrow().clone();
         Ok(Self {
             ends,
@@ -87,7 +89,7 @@ impl Announcer {
             bindings: BTreeMap::new(),
             address_status: BTreeMap::new(),
             leftover: Vec::new(),
-            _netlink: Task::spawn("netlink", messages),
+            _netlink: netlink,
         })
     }
 

@@ -79,7 +79,7 @@ impl Reload {
 
     /// The process's own status document.
     #[must_use]
-    pub fn process_status(&self, phase: &str, uptime: Duration) -> ProcessStatus {
+    pub fn process_status(&self, phase: &str, uptime: Duration, hung_threads: Vec<String>) -> ProcessStatus {
         ProcessStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pop: self.current.pop.id.clone(),
@@ -89,6 +89,7 @@ impl Reload {
             pid: std::process::id(),
             phase: phase.to_owned(),
             refused_reload: self.refused.clone(),
+            hung_threads,
         }
     }
 }

@@ -14,6 +14,9 @@
 //!                      │                           traffic ◄─ watched ─ announcer ◄─ flows ─ traffic
 //!  thread "journal": keeper ◄── notes (lossy, bounded): verdicts, decisions, UPDATEs, sessions, commands
 //!                       └──► STATE/journal
+//!
+//!  thread "netlink"  ◄── addresses to bind and unbind, by the announcer
+//!  thread "watchdog" ◄── hearts of routing (hangs: the process aborts), health, control ──► systemd
 //! ```
 //!
 //! State travels in `watch` channels (the latest wins, nothing queues); commands in bounded `mpsc`
@@ -59,12 +62,18 @@ use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
 use crate::supervise::tree::Tree;
+use crate::supervise::watchdog::{Answer, Heartbeat, Watchdog, Watching};
 use crate::sys::{descriptors, priority};
 
 /// Commands of operators that wait; more are told that the process is busy.
 const COMMANDS: usize = 4;
-/// How often the process's own status is renewed.
+/// How often the process's own status is renewed; also the beat of the control loop's heart.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// How long the routing thread may do or wait for one thing. It is meant to need milliseconds, and while it hangs
+/// its neighbors are told neither that we live nor what to withdraw.
+const ROUTING_PATIENCE: Duration = Duration::from_millis(150);
+/// The same for the others. A hung prober withdraws by its silence; the control loop may wait for disks.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long the last entries of the journal may take to be written; the thread is given up after twice that.
 const LAST_ENTRIES: Duration = Duration::from_millis(250);
@@ -90,6 +99,9 @@ pub struct Appliance {
     reload: Reload,
     drains: Drains,
     notify: Notify,
+    /// Beats whenever the status is renewed: the control loop runs, and so do its runtime's timers.
+    heart: Heartbeat,
+    watchdog: Watching,
     process: watch::Sender<Arc<ProcessStatus>>,
     started: Instant,
     stop_routing: CancellationToken,
@@ -163,6 +175,12 @@ impl Appliance {
         let stop_others = CancellationToken::new();
         let stop_journal = CancellationToken::new();
 
+        let mut watchdog = Watchdog::default();
+        if let Some(patience) = environment.watchdog {
+            watchdog.feed(Notify::new(environment.notify_socket.clone()), patience);
+        }
+        let heart = watchdog.heart("control", PATIENCE, Answer::Tell);
+
         let (stop, kept) = (stop_journal.clone(), state.join("journal"));
         let keeper = Thread::spawn("journal", move || async move {
             Keeper::new(kept, notes, no_room, recent).run(&stop);
@@ -171,15 +189,19 @@ impl Appliance {
         journal.note(None, Event::Started { version, generation: config.generation });
 
         let (stop, noted) = (stop_others.clone(), journal.clone());
-        let prober = Thread::spawn("health", move || {
+        let beating = watchdog.heart("health", PATIENCE, Answer::Tell);
+        let prober = Thread::spawn("health", move || async move {
             raise_priority();
-            Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0)).run(stop)
+            let _beating = beating.start();
+            Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0)).run(stop).await
         })?;
 
         let stop = stop_routing.clone();
         let noted = journal.clone();
+        let beating = watchdog.heart("routing", ROUTING_PATIENCE, Answer::Abort);
         let routing = Thread::spawn("routing", move || async move {
             raise_priority();
+            let _beating = beating.start();
             let ends = announcer::Ends {
                 plan: announce_plan,
                 health: health_view,
@@ -195,6 +217,7 @@ impl Appliance {
             let speaker = Speaker::new(bgp_config, wanted_routes, neighbors, delivered, recorder, noted);
             shutdown::route(announcer, speaker, stop).await
         })?;
+        let watchdog = watchdog.start(raise_priority)?;
 
         let stop = stop_others.clone();
         let (door, metrics) = (config.admin.clone(), config.observe.metrics);
@@ -232,6 +255,8 @@ impl Appliance {
             reload,
             drains,
             notify,
+            heart,
+            watchdog,
             process,
             started,
             stop_routing,
@@ -317,6 +342,8 @@ impl Appliance {
             }
         };
         self.stop_others.cancel();
+        // Nobody publishes any more.
+        drop(self.heart);
         let _ = self.tree.run().await;
         if outcome.is_ok() {
             self.journal.note(None, Event::Stopped);
@@ -349,7 +376,8 @@ impl Appliance {
     }
 
     fn publish(&self, phase: &str) {
-        let document = self.reload.process_status(phase, self.started.elapsed());
+        self.heart.beat();
+        let document = self.reload.process_status(phase, self.started.elapsed(), self.watchdog.hung());
         self.process.send_replace(Arc::new(document));
     }
 }

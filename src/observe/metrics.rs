@@ -95,6 +95,11 @@ fn of_process(process: &ProcessStatus) -> Vec<MetricFamily> {
             one.iter().map(|p| sample(&[], flag(p.refused_reload.is_some()))),
         ),
         gauge(
+            "edgeproxy_hung_threads",
+            "Threads that the watchdog finds to hang.",
+            one.iter().map(|p| sample(&[], p.hung_threads.len() as f64)),
+        ),
+        gauge(
             "edgeproxy_uptime_seconds",
             "Time since the process started.",
             one.iter().map(|p| sample(&[], seconds(p.uptime_ms))),

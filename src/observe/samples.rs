@@ -17,6 +17,7 @@ pub(crate) fn process() -> ProcessStatus {
         pid: 4242,
         phase: "running".into(),
         refused_reload: None,
+        hung_threads: Vec::new(),
     }
 }
 

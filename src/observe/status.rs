@@ -21,6 +21,8 @@ pub struct ProcessStatus {
     pub phase: String,
     /// The last refused reload, with all its problems, until one succeeds.
     pub refused_reload: Option<String>,
+    /// Threads that the watchdog finds to hang; systemd hears nothing meanwhile.
+    pub hung_threads: Vec<String>,
 }
 
 /// One neighbor's session.

@@ -19,6 +19,11 @@ impl Runner<'_> {
             Action::KillAll(host) => self.kill_all(host).map_err(words),
             Action::Stop(target) => self.signal(target, Signal::Stop).map_err(words),
             Action::Cont(target) => self.signal(target, Signal::Cont).map_err(words),
+            Action::HangThread { at, thread } => {
+                let node = self.lab.node_mut(at).map_err(words)?;
+                let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{at} runs no edgeproxy"))?;
+                edgeproxy.hang(thread).map_err(words)
+            }
             Action::Start(target) => {
                 self.start(target).map_err(words)?;
                 Ok(Moment::now())

@@ -6,6 +6,7 @@ use super::Runner;
 use crate::figures::Figure;
 use crate::machine;
 use crate::moment::Moment;
+use crate::node::router::Router;
 use crate::scenario::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
 
 impl Runner<'_> {
@@ -53,22 +54,25 @@ impl Runner<'_> {
     fn outcome(&mut self, outcome: &Outcome, from: Moment) -> Result<Moment, String> {
         let within = outcome.within;
         match (&outcome.withdrawn, &outcome.announced, &outcome.last_packet) {
-            (Some(sees), None, None) => self.collector_sees(sees, false, from, within),
-            (None, Some(sees), None) => self.collector_sees(sees, true, from, within),
+            (Some(sees), None, None) => self.sees(sees, false, from, within),
+            (None, Some(sees), None) => self.sees(sees, true, from, within),
             (None, None, Some(last)) => self.last_packet(last, from, within),
             _ => Err("an outcome needs one of: withdrawn announced last_packet".to_owned()),
         }
     }
 
-    fn collector_sees(
+    fn sees(
         &mut self,
         sees: &CollectorSees,
         announced: bool,
         from: Moment,
         within: Duration,
     ) -> Result<Moment, String> {
-        let node = self.lab.node(&sees.at).map_err(|error| error.to_string())?;
-        let collector = node.collector.as_ref().ok_or_else(|| format!("{} has no collector", sees.at))?;
+        let node = self.lab.node_mut(&sees.at).map_err(|error| error.to_string())?;
+        if let Some(router) = &node.router {
+            return table_has(router.as_ref(), &sees.prefix.to_string(), announced, within);
+        }
+        let collector = node.collector.as_ref().ok_or_else(|| format!("{} runs no router", sees.at))?;
         let event = if announced {
             collector.wait_announce(sees.prefix, from, within)
         } else {
@@ -124,5 +128,21 @@ impl Runner<'_> {
         };
         self.figures.insert(name.to_owned(), figure);
         Ok(())
+    }
+}
+
+/// Asks a router for a prefix until its table has it or has it no more: right after the answer that says so.
+fn table_has(router: &dyn Router, prefix: &str, wanted: bool, within: Duration) -> Result<Moment, String> {
+    let end = Moment::now() + within;
+    loop {
+        let routes = router.routes(Some(prefix)).map_err(|error| error.to_string())?;
+        let now = Moment::now();
+        if routes.is_empty() != wanted {
+            return Ok(now);
+        }
+        if now >= end {
+            return Err(format!("not within {} ms: the table has {routes:?}", within.as_millis()));
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

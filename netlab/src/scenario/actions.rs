@@ -19,6 +19,11 @@ pub enum Action {
     /// SIGSTOP and SIGCONT.
     Stop(String),
     Cont(String),
+    /// Stops one thread of edgeproxy, by its name; it goes on only when its process is started again.
+    HangThread {
+        at: String,
+        thread: String,
+    },
     /// Starts again what ended.
     Start(String),
     /// SIGTERM to edgeproxy; waits for its exit code.

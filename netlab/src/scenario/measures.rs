@@ -27,7 +27,7 @@ pub struct Outcome {
     pub figure: String,
     #[serde(default)]
     pub goal: Option<String>,
-    /// Read by a collector.
+    /// Read by a collector, or seen in a router's table.
     pub withdrawn: Option<CollectorSees>,
     pub announced: Option<CollectorSees>,
     /// The last packet for an address that arrives at a capture.
@@ -37,7 +37,7 @@ pub struct Outcome {
     pub within: Duration,
 }
 
-/// A route change at a collector.
+/// A route change at a collector or router.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollectorSees {

@@ -21,6 +21,7 @@ fn says_what_the_documents_say() {
         r#"edgeproxy_build_info{version="0.1.0",pop="gru1",region="sa"} 1"#,
         "edgeproxy_config_generation 7",
         "edgeproxy_config_reload_refused 0",
+        "edgeproxy_hung_threads 0",
         "edgeproxy_uptime_seconds 93784",
         r#"edgeproxy_bgp_neighbor_up{neighbor="transit-a",asn="64500"} 1"#,
         r#"edgeproxy_bgp_neighbor_up{neighbor="transit-b",asn="64500"} 0"#,
