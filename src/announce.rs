@@ -2,8 +2,10 @@
 //!
 //! [`facts`] gathers what is known about a prefix, [`decide`] judges it with the history that
 //! [`damping`] keeps and the ladder of a [`drain`]; [`ledger`] keeps the last judgement of every prefix
-//! and makes the wanted set of routes, [`announcer`] drives it.
+//! and makes the wanted set of routes, [`announcer`] drives it. [`addresses`] and [`traffic`] do for
+//! it what takes time.
 
+pub mod addresses;
 pub mod announcer;
 pub mod damping;
 pub mod decide;

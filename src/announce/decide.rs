@@ -179,9 +179,15 @@ fn cause_of(facts: &Facts, reason: &Reason) -> Option<CauseId> {
 /// What the checks allow: the rules from 4 on, first match wins.
 fn judge(facts: &Facts, before: State) -> (State, Reason) {
     // Invariant 1 (no blackhole): an address that is not there cannot be served.
-    if let Binding::Missing { address, error } = &facts.binding {
-        let (address, error) = (*address, error.clone());
-        return (State::Withdrawn, Reason::AddressMissing { address, error });
+    match &facts.binding {
+        Binding::Bound => {}
+        Binding::Untried { address } => {
+            return (before, Reason::AddressMissing { address: *address, error: "not tried yet".to_owned() });
+        }
+        Binding::Missing { address, error } => {
+            let (address, error) = (*address, error.clone());
+            return (State::Withdrawn, Reason::AddressMissing { address, error });
+        }
     }
     // Rule 4: silence is not health.
     let services = match &facts.health {

@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::addresses::{Bound, Place};
 use super::drain::{Ladder, Left, Step};
 use crate::config::anycast::{Anycast, Intent};
 use crate::config::services::Watermark;
 use crate::health::{HealthView, ServiceHealth};
 use crate::observe::journal::CauseId;
+use crate::observe::status::AddressStatus;
 
 /// Whether the anycast addresses of a prefix are on their device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {
     Bound,
+    /// The configuration has just named it; what was decided before stays.
+    Untried {
+        address: IpAddr,
+    },
     /// Announcing would draw traffic to an address that answers nothing.
     Missing {
         address: IpAddr,
@@ -79,6 +85,28 @@ pub struct Facts {
     pub drain: Option<DrainFact>,
     pub binding: Binding,
     pub health: HealthFact,
+}
+
+/// Every address of a prefix with its device.
+pub fn places(anycast: &Anycast) -> impl Iterator<Item = Place> {
+    anycast.addresses.iter().map(|address| (*address, anycast.device.clone()))
+}
+
+/// Whether all addresses of a prefix are there.
+#[must_use]
+pub fn binding_of(anycast: &Anycast, bound: &Bound) -> Binding {
+    let mut untried = None;
+    for place in places(anycast) {
+        let address = place.0;
+        match bound.get(&place) {
+            Some(AddressStatus { error: Some(error), .. }) => {
+                return Binding::Missing { address, error: error.clone() };
+            }
+            Some(_) => {}
+            None => untried = untried.or(Some(address)),
+        }
+    }
+    untried.map_or(Binding::Bound, |address| Binding::Untried { address })
 }
 
 /// Gathers what health says about one prefix.

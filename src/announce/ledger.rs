@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::addresses::Bound;
 use super::decide::{Announcement, State, decide};
 use super::drain::{Ladder, Measured, Order, Step};
-use super::facts::{self, Binding, DrainFact, Facts, Leaving};
+use super::facts::{self, DrainFact, Facts, Leaving};
 use crate::bgp::origin::{AllowList, OriginSet};
 use crate::config::Config;
 use crate::config::anycast::{Anycast, AnycastPrefix};
@@ -47,7 +48,7 @@ impl Plan {
 pub struct Inputs<'a> {
     pub plan: &'a Plan,
     pub view: &'a HealthView,
-    pub bindings: &'a BTreeMap<AnycastPrefix, Binding>,
+    pub bound: &'a Bound,
     pub drains: &'a Drains,
     pub leaving: Leaving,
 }
@@ -109,7 +110,7 @@ impl Ledger {
     /// Judges every prefix of the plan anew. Returns what changed; [`wanted`](Self::wanted) is the
     /// set that follows, with a higher revision only if its routes changed.
     pub fn judge(&mut self, inputs: Inputs<'_>, now: Instant) -> Vec<Verdict> {
-        let Inputs { plan, view, bindings, drains, leaving } = inputs;
+        let Inputs { plan, view, bound, drains, leaving } = inputs;
         self.climb(plan, drains, now);
         let mut changed = Vec::new();
         let mut entries = BTreeMap::new();
@@ -121,8 +122,7 @@ impl Ledger {
                 intent: anycast.state,
                 leaving,
                 drain: self.ladders.get(prefix).map(DrainFact::of),
-                // Not tried yet is not bound.
-                binding: bindings.get(prefix).cloned().unwrap_or_else(|| unbound(anycast)),
+                binding: facts::binding_of(anycast, bound),
                 health: facts::health_of(anycast, &plan.watermarks, view, plan.max_age, now),
             };
             let announcement = decide(anycast, &facts, &last, now);
@@ -246,12 +246,5 @@ impl Ledger {
             failures.filter_map(|verdict| verdict.announcement.reason.cause()).map(|cause| cause.failed_at);
         wanted.set_cause(known.max());
         self.wanted = Arc::new(wanted);
-    }
-}
-
-fn unbound(anycast: &Anycast) -> Binding {
-    match anycast.addresses.first() {
-        Some(address) => Binding::Missing { address: *address, error: "not tried yet".to_owned() },
-        None => Binding::Bound,
     }
 }

@@ -26,7 +26,6 @@ pub async fn route(
     let decided = tokio::select! {
         // A speaker that ends has closed its sessions: there is nothing left to withdraw.
         ended = &mut speaker => {
-            announcer.release().await;
             return match ended {
                 Ok(result) => Ok(result?),
                 Err(end) => Err(ApplianceError::Fallen { part: "speaker", end }),
@@ -41,7 +40,6 @@ pub async fn route(
     if let Err(end) = speaker.await {
         error!("the speaker {end}");
     }
-    announcer.release().await;
     Ok(decided?)
 }
 

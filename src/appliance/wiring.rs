@@ -15,7 +15,7 @@
 //!  thread "journal": keeper ◄── notes (lossy, bounded): verdicts, decisions, UPDATEs, sessions, commands
 //!                       └──► STATE/journal
 //!
-//!  thread "netlink"  ◄── addresses to bind and unbind, by the announcer
+//!  thread "addresses" ◄─ needed ─ announcer ◄─ bound ─ addresses (may wait for the kernel's locks)
 //!  thread "watchdog" ◄── hearts of routing (hangs: the process aborts), health, control ──► systemd
 //! ```
 //!
@@ -41,6 +41,8 @@ use super::drains::Drains;
 use super::reload::Reload;
 use super::shutdown::{self, Request, Signals};
 use crate::admin::{self, Ask, Command, Told, server::Server};
+use crate::announce::AnnounceError;
+use crate::announce::addresses::{self, AddressKeeper, Bound, Needed};
 use crate::announce::announcer::{self, Announcer};
 use crate::announce::drain::Measured;
 use crate::announce::ledger::{self, Plan, Watched};
@@ -75,6 +77,8 @@ const ROUTING_PATIENCE: Duration = Duration::from_millis(150);
 /// The same for the others. A hung prober withdraws by its silence; the control loop may wait for disks.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long taking the addresses away may take; the thread is given up after twice that.
+const LAST_ADDRESSES: Duration = Duration::from_millis(1_200);
 /// How long the last entries of the journal may take to be written; the thread is given up after twice that.
 const LAST_ENTRIES: Duration = Duration::from_millis(250);
 
@@ -90,6 +94,7 @@ pub struct Handouts {
 pub struct Appliance {
     routing: Thread<Result<(), ApplianceError>>,
     prober: Thread<Result<(), HealthError>>,
+    addresses: Thread<Result<(), AnnounceError>>,
     keeper: Thread<()>,
     journal: Journal,
     /// Restartable parts.
@@ -105,6 +110,7 @@ pub struct Appliance {
     process: watch::Sender<Arc<ProcessStatus>>,
     started: Instant,
     stop_routing: CancellationToken,
+    stop_addresses: CancellationToken,
     stop_others: CancellationToken,
     stop_journal: CancellationToken,
 }
@@ -144,6 +150,8 @@ impl Appliance {
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
         let (delivered, deliveries) = watch::channel(0);
+        let (needed, needed_addresses) = watch::channel(Arc::new(Needed::default()));
+        let (bound, bound_addresses) = watch::channel(Arc::new(Bound::new()));
         let (watched, draining) = watch::channel(Arc::new(Vec::<Watched>::new()));
         let (measured, flows) = watch::channel(Arc::new(Measured::new()));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
@@ -173,6 +181,7 @@ impl Appliance {
 
         let stop_routing = CancellationToken::new();
         let stop_others = CancellationToken::new();
+        let stop_addresses = CancellationToken::new();
         let stop_journal = CancellationToken::new();
 
         let mut watchdog = Watchdog::default();
@@ -196,6 +205,11 @@ impl Appliance {
             Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0)).run(stop).await
         })?;
 
+        let stop = stop_addresses.clone();
+        let ends = addresses::Ends { needed: needed_addresses, bound, delivered: deliveries.clone() };
+        let addresses =
+            Thread::spawn("addresses", move || async move { AddressKeeper::new(ends)?.run(stop).await })?;
+
         let stop = stop_routing.clone();
         let noted = journal.clone();
         let beating = watchdog.heart("routing", ROUTING_PATIENCE, Answer::Abort);
@@ -205,6 +219,8 @@ impl Appliance {
             let ends = announcer::Ends {
                 plan: announce_plan,
                 health: health_view,
+                needed,
+                bound: bound_addresses,
                 drains: drained,
                 flows,
                 watched,
@@ -213,7 +229,7 @@ impl Appliance {
                 status: prefixes,
                 journal: noted.clone(),
             };
-            let announcer = Announcer::new(ends, CauseIds::new(epoch, 1))?;
+            let announcer = Announcer::new(ends, CauseIds::new(epoch, 1));
             let speaker = Speaker::new(bgp_config, wanted_routes, neighbors, delivered, recorder, noted);
             shutdown::route(announcer, speaker, stop).await
         })?;
@@ -247,6 +263,7 @@ impl Appliance {
         let appliance = Self {
             routing,
             prober,
+            addresses,
             keeper,
             journal,
             tree,
@@ -260,6 +277,7 @@ impl Appliance {
             process,
             started,
             stop_routing,
+            stop_addresses,
             stop_others,
             stop_journal,
         };
@@ -334,13 +352,22 @@ impl Appliance {
         self.publish("stopping");
         self.stop_routing.cancel();
         let outcome = match ending {
-            // It has closed its sessions and taken its addresses away before it ended.
+            // It has closed its sessions before it ended.
             Ending::Routed(outcome) => outcome,
             Ending::Other(outcome) => {
                 let routed = self.wait_for_routing().await;
                 outcome.and(routed)
             }
         };
+        // Last of all, after the sessions.
+        self.stop_addresses.cancel();
+        if !matches!(outcome, Err(ApplianceError::Impatient)) {
+            match self.addresses.join(LAST_ADDRESSES).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!("the addresses are kept no more: {error}"),
+                Err(end) => error!("the thread of the addresses {end}: some may still be bound"),
+            }
+        }
         self.stop_others.cancel();
         // Nobody publishes any more.
         drop(self.heart);

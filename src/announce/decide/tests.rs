@@ -111,6 +111,10 @@ fn every_rule_in_its_order() {
             Binding::Missing { address: "198.51.100.1".parse().unwrap(), error: "no such device".to_owned() };
         facts
     };
+    let untried = |mut facts: Facts| {
+        facts.binding = Binding::Untried { address: "198.51.100.1".parse().unwrap() };
+        facts
+    };
     let health = |health| Facts { health, ..proven(Full) };
     let stale = || HealthFact::Stale { age: Duration::from_secs(9), max_age: Duration::from_secs(3) };
     let two = |a, b| facts(vec![service("web", a, true), service("dns", b, true)]);
@@ -143,6 +147,8 @@ fn every_rule_in_its_order() {
         ("stopping", gone(proven(Full)), Announced, Withdrawn, "stopping"),
         ("operator over stopping", down(gone(proven(Full))), Announced, Withdrawn, "operator-down"),
         ("address", unbound(proven(Full)), Announced, Withdrawn, "address-missing"),
+        ("a new address", untried(proven(Full)), Announced, Announced, "address-missing"),
+        ("an address at the start", untried(proven(Full)), Withdrawn, Withdrawn, "address-missing"),
         ("no word", health(HealthFact::Unknown), Withdrawn, Withdrawn, "health-unknown"),
         (
             "a service too new for the checks",
