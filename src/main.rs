@@ -88,7 +88,7 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         let text = error.to_string();
         let problems = match &error {
-            LoadError::Unreadable { .. } => json!([{ "message": text }]),
+            LoadError::Unreadable { .. } | LoadError::Unsigned { .. } => json!([{ "message": text }]),
             LoadError::Invalid(problems) => json!(problems.list()),
         };
         Self::Configuration { text, problems }

@@ -37,7 +37,7 @@ async fn lab() -> Lab {
         recorder: Recorder::new(),
         commands: send,
     };
-    let admin = Admin { socket: socket.clone() };
+    let admin = Admin { socket: socket.clone(), ..Admin::default() };
     let server = Server::open(&admin, Some(SocketAddr::from(([127, 0, 0, 1], 0))), inputs).await.unwrap();
     let metrics = server.metrics_address().unwrap();
     let stop = CancellationToken::new();
