@@ -12,6 +12,7 @@ pub mod table;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -51,6 +52,30 @@ pub enum Ask {
         /// The directory of the file, for the files it names.
         base: PathBuf,
     },
+    /// Say what a configuration would do to every prefix and neighbor, changing nothing.
+    Plan(Offered),
+    /// Put a configuration in force, for good or until it is confirmed.
+    Apply {
+        offered: Offered,
+        /// Undone after this time unless it is confirmed. None: it is confirmed at once.
+        confirm_within: Option<Duration>,
+        /// Prefixes may go dark.
+        allow_withdraw: bool,
+    },
+    /// Keep what waits for its confirmation.
+    Confirm,
+    /// End what waits for its confirmation, or go back to a stored generation.
+    Rollback { to: Option<u64>, allow_withdraw: bool },
+}
+
+/// A configuration as an operator hands it over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    pub text: String,
+    /// The directory of the file, for the files it names.
+    pub base: PathBuf,
+    /// Detached, in base64.
+    pub signature: Option<String>,
 }
 
 /// An answer for people and the same for machines.

@@ -1,7 +1,10 @@
 //! The process as a whole: builds every room, wires them, reloads and stops them.
 
+pub mod forecast;
+pub mod gate;
 pub mod reload;
 pub mod shutdown;
+pub mod transaction;
 pub mod wiring;
 
 use std::io;
@@ -11,8 +14,8 @@ use std::time::Duration;
 use crate::admin::AdminError;
 use crate::announce::AnnounceError;
 use crate::bgp::BgpError;
-use crate::config::Config;
 use crate::config::environment::Environment;
+use crate::config::generation::Beginning;
 use crate::config::observe::LogFormat;
 use crate::observe::log::{LogError, Logs, Shape};
 use crate::supervise::End;
@@ -41,23 +44,22 @@ pub enum ApplianceError {
     Impatient,
 }
 
-/// Runs a POP until it is told to stop. `path` is the file that reloads read, `state` the directory of what
-/// a restart must not forget.
+/// Runs a POP until it is told to stop. `path` is the file that reloads read.
 ///
 /// # Errors
 /// When logging is set up already, or a part that is essential cannot start or ends unexpectedly.
 pub async fn run(
-    config: Config,
+    beginning: Beginning,
     path: PathBuf,
-    state: PathBuf,
     environment: Environment,
 ) -> Result<(), ApplianceError> {
-    let shape = match config.observe.log.format {
+    let log = beginning.config.observe.log;
+    let shape = match log.format {
         LogFormat::Text => Shape::Text,
         LogFormat::Json => Shape::Json,
     };
-    let logs = Logs::install(reload::level(config.observe.log.level), shape)?;
-    let outcome = match wiring::Appliance::start(config, path, state, environment, logs.clone()).await {
+    let logs = Logs::install(reload::level(log.level), shape)?;
+    let outcome = match wiring::Appliance::start(beginning, path, environment, logs.clone()).await {
         Ok(appliance) => appliance.run().await,
         Err(error) => Err(error),
     };

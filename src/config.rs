@@ -9,6 +9,7 @@ mod base64;
 pub mod bgp;
 mod decode;
 pub mod diff;
+pub mod duration;
 pub mod environment;
 pub mod generation;
 pub mod health;

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod alarm;
+pub mod crash;
 pub mod descriptors;
 pub mod drops;
 pub mod priority;

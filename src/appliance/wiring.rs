@@ -17,21 +17,20 @@
 //! delays a keepalive or a withdrawal; health has a thread of its own for the same reason.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the clock of the process")]
 
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::interval;
+use tokio::time::{interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, error, info, warn};
 
 use super::ApplianceError;
-use super::reload::Reload;
+use super::reload::InForce;
 use super::shutdown::{self, Request, Signals};
+use super::transaction::{Transactions, Watched};
 use crate::admin::{self, Ask, Command, Told, server::Server};
 use crate::announce::announcer::{self, Announcer};
 use crate::announce::ledger::Plan;
@@ -40,6 +39,7 @@ use crate::bgp::speaker::Speaker;
 use crate::config::Config;
 use crate::config::bgp::Bgp;
 use crate::config::environment::Environment;
+use crate::config::generation::{Beginning, Fault, Note};
 use crate::health::{HealthError, HealthPlan, HealthView, Prober};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
@@ -49,7 +49,7 @@ use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
 use crate::supervise::tree::Tree;
-use crate::sys::{descriptors, priority};
+use crate::sys::{crash, descriptors, priority};
 
 /// Commands of operators that wait; more are told that the process is busy.
 const COMMANDS: usize = 4;
@@ -72,7 +72,7 @@ pub struct Appliance {
     tree: Tree,
     signals: Signals,
     commands: mpsc::Receiver<Command>,
-    reload: Reload,
+    transactions: Transactions,
     notify: Notify,
     process: watch::Sender<Arc<ProcessStatus>>,
     started: Instant,
@@ -86,9 +86,8 @@ impl Appliance {
     /// # Errors
     /// When a socket, a thread or a signal handler cannot be had.
     pub async fn start(
-        config: Config,
+        beginning: Beginning,
         path: PathBuf,
-        state: PathBuf,
         environment: Environment,
         logs: Logs,
     ) -> Result<Self, ApplianceError> {
@@ -98,14 +97,19 @@ impl Appliance {
             Err(error) => warn!("the limit of file descriptors stays as it is: {error}"),
         }
         let signals = Signals::install()?;
+        let Beginning { config, source, mut store, notes } = beginning;
+        for Note { level, words } in notes {
+            match level {
+                Level::ERROR => error!("{words}"),
+                _ => warn!("{words}"),
+            }
+        }
+        if let Some(at) = environment.fault {
+            warn!("TEST HOOK: this process kills itself at the step {} of the next transaction", at.name());
+            store.arm(Fault { at, end: crash::crash });
+        }
         let config = Arc::new(config);
         let recorder = Recorder::new();
-        if let Err(error) = make_state(&state) {
-            warn!(
-                "{} cannot be written: {error}; nothing will be remembered over a restart",
-                state.display()
-            );
-        }
 
         // Configuration → rooms.
         let (bgp, bgp_config) = watch::channel(Arc::new(config.bgp.clone()));
@@ -123,6 +127,11 @@ impl Appliance {
         // Operators → process.
         let (ask, commands) = mpsc::channel(COMMANDS);
 
+        let watched = Watched {
+            neighbors: neighbor_status.clone(),
+            prefixes: prefix_status.clone(),
+            services: service_status.clone(),
+        };
         // The first door to open: it also tells whether another edgeproxy runs here.
         let inputs = admin::Inputs {
             process: process_status,
@@ -173,7 +182,8 @@ impl Appliance {
             }
         });
 
-        let reload = Reload::new(path, config, Handouts { bgp, policy, health }, logs);
+        let in_force = InForce::new(config, source, Handouts { bgp, policy, health }, logs);
+        let transactions = Transactions::new(path, in_force, store, watched);
         let notify = Notify::new(environment.notify_socket);
         for name in environment.unknown {
             warn!(name, "this environment variable means nothing to edgeproxy: the configuration is a file");
@@ -184,7 +194,7 @@ impl Appliance {
             tree,
             signals,
             commands,
-            reload,
+            transactions,
             notify,
             process,
             started,
@@ -200,7 +210,7 @@ impl Appliance {
     /// # Errors
     /// [`ApplianceError`] of the part that ended.
     pub async fn run(mut self) -> Result<(), ApplianceError> {
-        let config = self.reload.current();
+        let config = self.transactions.in_force().config();
         info!(
             pop = config.pop.id,
             generation = config.generation,
@@ -218,6 +228,13 @@ impl Appliance {
                     Request::Stop => break Ending::Other(Ok(())),
                     Request::Reload => drop(self.reload()),
                 },
+                // Before the commands: what is late to confirm is undone.
+                () = at(self.transactions.next_deadline()) => {
+                    if let Some(words) = self.transactions.handle_timeout(Instant::now()) {
+                        warn!("{words}");
+                        self.publish("running");
+                    }
+                }
                 Some(command) = self.commands.recv() => self.obey(command),
                 fallen = self.tree.run() => if let Err(fallen) = fallen {
                     let why = fallen.to_string();
@@ -230,9 +247,23 @@ impl Appliance {
     }
 
     fn obey(&mut self, Command { ask, reply }: Command) {
+        let now = Instant::now();
         let answer = match ask {
             Ask::Reload => self.reload().map_err(|why| format!("not reloaded, nothing changed:\n{why}")),
-            Ask::Diff { text, base } => self.reload.compare(&text, &base),
+            Ask::Diff { text, base } => self.transactions.in_force().compare(&text, &base),
+            Ask::Plan(offered) => self.transactions.plan(offered, now),
+            Ask::Apply { offered, confirm_within, allow_withdraw } => {
+                let applied = self.transactions.apply(offered, confirm_within, allow_withdraw, now);
+                self.transacted("apply", applied)
+            }
+            Ask::Confirm => {
+                let confirmed = self.transactions.confirm();
+                self.transacted("confirm", confirmed)
+            }
+            Ask::Rollback { to, allow_withdraw } => {
+                let back = self.transactions.rollback(to, allow_withdraw, now);
+                self.transacted("rollback", back)
+            }
         };
         // An operator who went away needs no answer.
         drop(reply.send(answer));
@@ -240,12 +271,21 @@ impl Appliance {
 
     fn reload(&mut self) -> Result<Told, String> {
         self.notify.reloading();
-        let result = self.reload.reload();
+        let result = self.transactions.reload(Instant::now());
         match &result {
             Ok(changes) => info!("configuration reloaded\n{}", changes.text),
             Err(problems) => error!("configuration refused, nothing changed\n{problems}"),
         }
         self.notify.ready();
+        self.publish("running");
+        result
+    }
+
+    fn transacted(&self, what: &str, result: Result<Told, String>) -> Result<Told, String> {
+        match &result {
+            Ok(told) => info!("{what}\n{}", told.text),
+            Err(why) => error!("{what} refused, nothing changed\n{why}"),
+        }
         self.publish("running");
         result
     }
@@ -290,7 +330,7 @@ impl Appliance {
     }
 
     fn publish(&self, phase: &str) {
-        let document = self.reload.process_status(phase, self.started.elapsed());
+        let document = self.transactions.process_status(phase, self.started.elapsed(), Instant::now());
         self.process.send_replace(Arc::new(document));
     }
 }
@@ -326,9 +366,12 @@ impl From<HealthError> for ApplianceError {
     }
 }
 
-/// The state is for its owner only.
-fn make_state(state: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(state)
+/// Waits for a moment; for ever if there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
 }
 
 fn raise_priority() {

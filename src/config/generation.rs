@@ -11,7 +11,7 @@ mod pointer;
 mod start;
 mod step;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,8 @@ impl Note {
 pub enum StoreError {
     #[error("{} cannot be written: {source}", path.display())]
     Unwritable { path: PathBuf, source: io::Error },
+    #[error("{} is in use by another edgeproxy: give this one its own --state", .0.display())]
+    Busy(PathBuf),
     #[error("{} cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{} is not what was stored: it is torn, or somebody changed it", .0.display())]
@@ -66,6 +68,8 @@ pub struct Store {
     directory: PathBuf,
     /// As it stands on the disk.
     pointer: Pointer,
+    /// Only its holder writes. None: it could not be had yet.
+    lock: Option<File>,
     fault: Option<Fault>,
 }
 
@@ -77,7 +81,7 @@ impl Store {
     pub fn open(state: &Path, base: &Path) -> (Self, Vec<Note>) {
         let directory = state.join("generations");
         let mut notes = Vec::new();
-        let mut store = Self { directory, pointer: Pointer::default(), fault: None };
+        let mut store = Self { directory, pointer: Pointer::default(), lock: None, fault: None };
         if let Err(error) = store.prepare() {
             let words = format!(
                 "{error}: nothing is remembered over a restart, and apply, confirm and rollback are refused"
@@ -152,20 +156,26 @@ impl Store {
         self.read(entry).map(|(source, config)| (entry.clone(), source, config))
     }
 
-    /// Makes the directory and sees whether it can be written.
+    /// Makes the directory and takes it for this process.
     ///
     /// # Errors
-    /// When it cannot.
-    pub fn prepare(&self) -> Result<(), StoreError> {
-        let path = self.directory.clone();
-        atomic::prepare(&self.directory).map_err(|source| StoreError::Unwritable { path, source })
+    /// When it cannot be made or written, or another process has it.
+    pub fn prepare(&mut self) -> Result<(), StoreError> {
+        if self.lock.is_none() {
+            let path = self.directory.clone();
+            self.lock = Some(atomic::occupy(&path).map_err(|source| match source.kind() {
+                io::ErrorKind::WouldBlock => StoreError::Busy(path),
+                _ => StoreError::Unwritable { path, source },
+            })?);
+        }
+        Ok(())
     }
 
     /// Stores a text. It is not in force for any restart before it is [confirmed](Self::confirm).
     ///
     /// # Errors
     /// When it could not be written; nothing has changed then.
-    pub fn put(&self, generation: u64, source: &Source) -> Result<Entry, StoreError> {
+    pub fn put(&mut self, generation: u64, source: &Source) -> Result<Entry, StoreError> {
         self.prepare()?;
         self.reached(Step::BeforeText)?;
         let (text, signature) = (self.path(generation, "yaml"), self.path(generation, "sig"));
@@ -268,6 +278,9 @@ impl Store {
 
     /// Removes unfinished files and texts that the pointer does not know.
     fn sweep(&self, notes: &mut Vec<Note>) {
+        if self.lock.is_none() {
+            return;
+        }
         for generation in self.texts() {
             if self.pointer.entries().any(|entry| entry.generation == generation) {
                 continue;
@@ -287,6 +300,7 @@ impl Store {
     }
 
     fn write_pointer(&mut self, pointer: Pointer, synced: Option<Step>) -> Result<(), StoreError> {
+        self.prepare()?;
         let path = self.directory.join(POINTER);
         let unwritable = |source| StoreError::Unwritable { path: path.clone(), source };
         let octets = serde_json::to_vec_pretty(&pointer).map_err(|error| unwritable(error.into()))?;

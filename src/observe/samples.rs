@@ -14,6 +14,8 @@ pub(crate) fn process() -> ProcessStatus {
         pid: 4242,
         phase: "running".into(),
         refused_reload: None,
+        pending: None,
+        undone: None,
     }
 }
 

@@ -75,6 +75,7 @@ async fn commands_are_answered_by_whoever_takes_them() {
                         let text = format!("{text} in {}", base.display());
                         Ok(Told { text, document: serde_json::json!({ "keep": 1 }) })
                     }
+                    other => Err(format!("{other:?}")),
                 })
                 .unwrap();
         }

@@ -33,15 +33,16 @@ pub fn write(
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Makes a directory, for its owner only, unless it is there; and sees whether files can be made in it.
+/// Makes a directory, for its owner only, unless it is there, and takes it for this process: nobody else can
+/// until the answer is dropped or the process ends.
 ///
 /// # Errors
-/// The system's.
-pub fn prepare(directory: &Path) -> io::Result<()> {
+/// The system's; `WouldBlock` when another process has it.
+pub fn occupy(directory: &Path) -> io::Result<File> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let probe = directory.join(format!("writable{UNFINISHED}"));
-    File::create(&probe)?;
-    fs::remove_file(probe)
+    let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join("lock"))?;
+    lock.try_lock()?;
+    Ok(lock)
 }
 
 /// Without this the directory may forget after a power failure what was renamed in it.

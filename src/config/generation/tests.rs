@@ -52,6 +52,7 @@ impl Disk {
         let listing = fs::read_dir(self.path("state/generations")).unwrap();
         let mut names: Vec<_> =
             listing.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != "lock");
         names.sort();
         names
     }
@@ -199,10 +200,31 @@ fn a_store_that_cannot_be_written_keeps_nobody_from_announcing() {
     let disk = Disk::new();
     disk.write("pop.yaml", text(7, ""));
     disk.write("state", "a file where the directory should be");
-    let Beginning { config, notes, store, source } = disk.begin().unwrap();
+    let Beginning { config, notes, mut store, source } = disk.begin().unwrap();
     assert_eq!(config.generation, 7);
     assert!(notes.iter().all(|note| note.level == Level::ERROR) && notes.len() == 2, "{notes:?}");
     assert!(matches!(store.put(8, &source), Err(StoreError::Unwritable { .. })));
+}
+
+#[test]
+fn a_second_process_reads_and_changes_nothing() {
+    let disk = Disk::with_seven();
+    disk.write("new.yaml", text(8, ""));
+    let (mut store, _) = Store::open(&disk.path("state"), disk.0.path());
+    let source = read(&disk.path("new.yaml")).unwrap();
+    let entry = store.put(8, &source).unwrap();
+    let before = disk.names();
+
+    disk.write("pop.yaml", text(9, ""));
+    let second = disk.begin().unwrap();
+    assert_eq!(second.config.generation, 9);
+    assert!(second.notes.iter().any(|note| note.words.contains("in use by another edgeproxy")));
+    drop(second);
+    assert_eq!(disk.names(), before, "neither swept nor taken");
+    store.confirm(entry).unwrap();
+    drop(store);
+    disk.write("pop.yaml", text(7, ""));
+    assert_eq!(disk.starts_with().0, 8);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Spot, meant, shown};
+use crate::config::duration;
 use crate::config::tree::Value;
 
 /// The letters a name is made of, as they are told to the operator.
@@ -116,20 +117,14 @@ impl<'a> Spot<'a> {
 
     /// A duration with its unit: `50ms`, `1s`, `5m`, `1h`.
     pub(in crate::config) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
         let text = self.text()?;
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (count, unit) = text.split_at(digits);
-        let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|&(_, factor)| factor);
-        let (Some(count), Some(factor)) = (whole(count), factor) else {
-            let hint = match whole(text) {
-                Some(bare) => format!("a unit is missing: `{bare}s`, `{bare}ms`, `{bare}m` or `{bare}h`"),
-                None => "a whole number and a unit: `50ms`, `1s`, `5m`, `1h`".to_owned(),
-            };
-            self.refuse(format!("expected a duration, found {}", shown(text)), hint);
-            return None;
+        let duration = match duration::read(text) {
+            Ok(duration) => Some(duration).filter(|duration| range.contains(duration)),
+            Err(hint) => {
+                self.refuse(format!("expected a duration, found {}", shown(text)), hint);
+                return None;
+            }
         };
-        let duration = count.checked_mul(factor).map(Duration::from_millis).filter(|it| range.contains(it));
         if duration.is_none() {
             let hint = format!("{:?} to {:?}", range.start(), range.end());
             self.refuse(format!("{} is out of range", shown(text)), hint);
