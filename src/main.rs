@@ -102,7 +102,7 @@ enum Failure {
         problems: serde_json::Value,
     },
     Refused(String),
-    /// Refused, and what was asked for says why.
+    /// The answer that was asked for is that it would be refused, with all the rest.
     Answered(String),
 }
 
@@ -138,8 +138,10 @@ fn main() -> ExitCode {
                 Failure::Configuration { text, problems } => {
                     (64, text, json!({ "error": "bad configuration", "problems": problems }))
                 }
-                Failure::Refused(text) | Failure::Answered(text) => {
-                    (1, format!("edgeproxy: {text}"), json!({ "error": text }))
+                Failure::Refused(text) => (1, format!("edgeproxy: {text}"), json!({ "error": text })),
+                Failure::Answered(answer) => {
+                    let _ = io::stdout().write_all(answer.as_bytes());
+                    return ExitCode::FAILURE;
                 }
             };
             let _ = if json {

@@ -30,17 +30,18 @@ impl Pop {
         let (metrics, bgp) = (free(), free());
         let file = folder.path().join("edgeproxy.yaml");
         fs::write(&file, configuration(&folder, 1, backend, metrics, bgp)).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
-            .arg("run")
-            .arg(&file)
-            .arg("--state")
-            .arg(folder.path().join("state"))
-            .stderr(Stdio::from(fs::File::create(folder.path().join("log")).unwrap()))
-            .spawn()
-            .unwrap();
+        let process = run(&folder);
         let pop = Self { process, folder, backend, metrics, bgp };
         pop.until("it answers", || pop.ask(&["status"]).status.success());
         pop
+    }
+
+    /// Kills it and starts it again.
+    fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = run(&self.folder);
+        self.until("it answers again", || self.ask(&["status"]).status.success());
     }
 
     fn socket(&self) -> PathBuf {
@@ -53,8 +54,30 @@ impl Pop {
 
     /// Writes the configuration anew, with more words at its end.
     fn write(&self, generation: u64, more: &str) {
-        let text = configuration(&self.folder, generation, self.backend, self.metrics, self.bgp) + more;
-        fs::write(self.file(), text).unwrap();
+        fs::write(self.file(), self.text(generation) + more).unwrap();
+    }
+
+    fn text(&self, generation: u64) -> String {
+        configuration(&self.folder, generation, self.backend, self.metrics, self.bgp)
+    }
+
+    /// Writes another file beside the configuration; its path.
+    fn another(&self, text: &str) -> String {
+        let path = self.folder.path().join("another.yaml");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn generation(&self) -> u64 {
+        self.json(&["status"])["process"]["generation"].as_u64().unwrap()
+    }
+
+    /// The words of a command that is refused with exit code 1.
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.ask(arguments);
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {words}");
+        words
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
@@ -93,6 +116,19 @@ impl Pop {
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
     }
+}
+
+/// Starts the process of a folder; its log goes on.
+fn run(folder: &TempDir) -> Child {
+    let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
+        .arg("run")
+        .arg(folder.path().join("edgeproxy.yaml"))
+        .arg("--state")
+        .arg(folder.path().join("state"))
+        .stderr(Stdio::from(log))
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Pop {
@@ -196,6 +232,124 @@ fn a_reload_is_whole_or_not_at_all() {
 }
 
 #[test]
+fn what_is_not_confirmed_is_undone_and_what_is_survives() {
+    let mut pop = Pop::start(free());
+    let file = pop.another(&pop.text(2).replace("asn: 64500", "asn: 64501"));
+    let said = pop.words(&["plan", &file]);
+    assert!(said.contains("neighbor  transit-a reset: asn 64500 → 64501"), "{said}");
+    assert_eq!(pop.generation(), 1, "a plan changes nothing");
+
+    let said = pop.words(&["apply", &file, "--confirm-within", "1s"]);
+    assert!(said.contains("generation 1 comes back by itself"), "{said}");
+    assert_eq!(pop.generation(), 2);
+    assert!(pop.refused(&["apply", &file]).contains("waits for its confirmation"));
+    assert!(pop.refused(&["reload"]).contains("waits for its confirmation"));
+    pop.until("undone", || pop.generation() == 1);
+    let said = pop.words(&["status"]);
+    assert!(said.contains("Undone: generation 2 was not confirmed within 1s"), "{said}");
+
+    pop.words(&["apply", &file, "--confirm-within", "24h"]);
+    pop.until("status tells", || pop.json(&["status"])["process"]["pending"]["back_to"] == 1);
+    pop.restart();
+    assert_eq!(pop.generation(), 1, "a restart drops what is pending");
+    pop.words(&["apply", &file, "--confirm-within", "5m"]);
+    assert_eq!(pop.words(&["confirm"]), "generation 2 is confirmed\n");
+    pop.restart();
+    assert_eq!(pop.generation(), 2);
+    let log = fs::read_to_string(pop.folder.path().join("log")).unwrap();
+    assert!(log.contains("differs from the confirmed generation 2"), "{log}");
+
+    assert!(pop.words(&["rollback"]).contains("the next file needs a generation over 2"));
+    assert_eq!(pop.generation(), 1);
+    pop.words(&["rollback", "2"]);
+    fs::remove_file(pop.file()).unwrap();
+    pop.restart();
+    assert_eq!(pop.generation(), 2, "also without its file");
+}
+
+#[test]
+fn what_must_not_come_into_force_is_refused_by_every_command_and_changes_nothing() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pop = Pop::start(backend.local_addr().unwrap());
+    pop.until("announced", || pop.prefix_state() == "announced");
+    let dark = pop.text(2).replace("services: [web] }]", "services: [web], state: down }]");
+    let table = [
+        (pop.text(1) + "# other\n", "generation 1 is in force already, with other content"),
+        (dark.clone(), "1 of the announced prefixes would go dark (198.51.100.0/24)"),
+    ];
+    for (text, words) in table {
+        let file = pop.another(&text);
+        for command in [&["apply", &file][..], &["apply", &file, "--confirm-within", "5m"]] {
+            let said = pop.refused(command);
+            assert!(said.contains(words) && said.contains("hint: "), "{said}");
+        }
+        let planned = pop.ask(&["plan", &file]);
+        assert_eq!(planned.status.code(), Some(1));
+        let said = String::from_utf8(planned.stdout).unwrap();
+        assert!(said.contains("it would be refused") && said.contains(words), "{said}");
+        fs::write(pop.file(), text).unwrap();
+        let said = pop.refused(&["reload"]);
+        assert!(said.contains("not reloaded, nothing changed") && said.contains(words), "{said}");
+        assert_eq!((pop.generation(), pop.prefix_state().as_str()), (1, "announced"));
+    }
+    let file = pop.another("generation: 2\n");
+    for command in ["plan", "apply"] {
+        assert_eq!(pop.ask(&[command, &file]).status.code(), Some(64), "{command}");
+    }
+    assert_eq!(pop.ask(&["apply", &file, "--confirm-within", "999ms"]).status.code(), Some(2));
+
+    let file = pop.another(&dark);
+    pop.words(&["apply", &file, "--allow-withdraw"]);
+    pop.until("withdrawn", || pop.prefix_state() == "withdrawn");
+    pop.words(&["rollback"]);
+    pop.until("announced again", || pop.prefix_state() == "announced");
+    assert!(pop.refused(&["rollback", "2"]).contains("would go dark"));
+}
+
+#[test]
+fn only_the_operator_that_holds_the_key_changes_the_configuration() {
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let mut pop = Pop::start(free());
+    let key = pop.folder.path().join("ops.pem");
+    let key = key.to_str().unwrap();
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", key]);
+    let public = openssl(&["pkey", "-in", key, "-pubout"]);
+    let keyed = |generation| {
+        let text = pop.text(generation);
+        let line = public.lines().nth(1).unwrap();
+        text.replace("admin: { ", &format!("admin: {{ operator_key: \"{line}\", "))
+    };
+    let [two, three] = [keyed(2), keyed(3)];
+    let sign = |file: &str, signature: &str| {
+        openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", key, "-in", file, "-out", signature]);
+    };
+
+    // Nobody has a key yet, so nobody needs one.
+    let file = pop.another(&two);
+    pop.words(&["apply", &file]);
+    let file = pop.another(&three);
+    let signature = format!("{file}.sig");
+    assert!(pop.refused(&["apply", &file]).contains("the configuration is not signed"));
+    fs::write(pop.file(), &three).unwrap();
+    assert!(pop.refused(&["reload"]).contains("the configuration is not signed"));
+    sign(&file, &signature);
+    fs::write(&file, three.clone() + "# changed after it was signed\n").unwrap();
+    assert!(pop.refused(&["apply", &file]).contains("the signature does not fit"));
+    assert_eq!(pop.generation(), 2);
+    pop.restart();
+    assert_eq!(pop.generation(), 2, "a restart does not take it either");
+    fs::write(&file, &three).unwrap();
+    pop.words(&["apply", &file]);
+    assert_eq!(pop.generation(), 3);
+    pop.restart();
+    assert_eq!(pop.generation(), 3);
+}
+
+#[test]
 fn a_planned_stop_exits_0_and_leaves_nothing() {
     let mut pop = Pop::start(free());
     pop.signal(Signal::SIGTERM);
@@ -221,12 +375,7 @@ fn a_killed_process_leaves_a_socket_that_the_next_one_replaces() {
     assert!(pop.socket().exists());
     let said = String::from_utf8(pop.ask(&["status"]).stderr).unwrap();
     assert!(said.contains("nobody answers"), "{said}");
-    pop.process = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
-        .arg("run")
-        .arg(pop.file())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    pop.process = run(&pop.folder);
     pop.until("it answers again", || pop.ask(&["status"]).status.success());
 }
 
@@ -237,7 +386,13 @@ fn a_taken_bgp_port_ends_the_process_in_words() {
     let bgp = taken.local_addr().unwrap();
     let file = folder.path().join("edgeproxy.yaml");
     fs::write(&file, configuration(&folder, 1, free(), free(), bgp)).unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_edgeproxy")).arg("run").arg(&file).output().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
+        .arg("run")
+        .arg(&file)
+        .arg("--state")
+        .arg(folder.path().join("state"))
+        .output()
+        .unwrap();
     let words = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{words}");
     assert!(words.contains(&format!("cannot accept BGP sessions on {bgp}")), "{words}");

@@ -4,7 +4,6 @@
 //! `STATE/generations/` holds the texts (`00000007.yaml`, and `00000007.sig` of a signed one) and one
 //! pointer, `confirmed.json`. A text is stored before it is put in force, and the pointer is moved after:
 //! whoever is killed in between starts with what was confirmed.
-#![expect(clippy::disallowed_methods, reason = "driver: reads and removes the stored generations")]
 
 mod atomic;
 mod pointer;
@@ -82,10 +81,11 @@ impl Store {
         let directory = state.join("generations");
         let mut notes = Vec::new();
         let mut store = Self { directory, pointer: Pointer::default(), lock: None, fault: None };
-        if let Err(error) = store.prepare() {
-            let words = format!(
-                "{error}: nothing is remembered over a restart, and apply, confirm and rollback are refused"
-            );
+        // Made only for something to store: a start that fails leaves no directories behind.
+        if store.directory.exists()
+            && let Err(error) = store.prepare()
+        {
+            let words = format!("apply, confirm and rollback will be refused: {error}");
             notes.push(Note::new(Level::ERROR, words));
         }
         match store.read_pointer() {

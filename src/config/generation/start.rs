@@ -150,7 +150,8 @@ fn take(store: &mut Store, source: &Source, config: &Config, notes: &mut Vec<Not
     let stored: Result<(), StoreError> =
         store.put(config.generation, source).and_then(|entry| store.confirm(entry));
     if let Err(error) = stored {
-        let words = format!("generation {} is used but not remembered: {error}", config.generation);
+        let words =
+            format!("generation {} is used but not remembered over a restart: {error}", config.generation);
         notes.push(Note::new(Level::ERROR, words));
     }
 }

@@ -149,6 +149,7 @@ fn the_first_file_must_be_good() {
     assert!(matches!(disk.begin(), Err(LoadError::Unreadable { .. })));
     disk.write("pop.yaml", text(0, ""));
     assert!(matches!(disk.begin(), Err(LoadError::Invalid(_))));
+    assert!(!disk.path("state").exists(), "nothing is left behind");
     disk.write("pop.yaml", text(3, ""));
     assert_eq!(disk.starts_with(), (3, String::new()));
     assert_eq!(disk.names(), ["00000003.yaml", "confirmed.json"]);
@@ -202,7 +203,8 @@ fn a_store_that_cannot_be_written_keeps_nobody_from_announcing() {
     disk.write("state", "a file where the directory should be");
     let Beginning { config, notes, mut store, source } = disk.begin().unwrap();
     assert_eq!(config.generation, 7);
-    assert!(notes.iter().all(|note| note.level == Level::ERROR) && notes.len() == 2, "{notes:?}");
+    let [Note { level: Level::ERROR, words }] = &notes[..] else { panic!("{notes:?}") };
+    assert!(words.contains("used but not remembered") && words.contains("cannot be written"), "{words}");
     assert!(matches!(store.put(8, &source), Err(StoreError::Unwritable { .. })));
 }
 
