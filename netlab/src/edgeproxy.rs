@@ -36,6 +36,8 @@ pub struct EdgeProxy {
     namespace: Namespace,
     binary: PathBuf,
     work_dir: PathBuf,
+    /// Variables of its next start, besides those of the lab.
+    environment: BTreeMap<String, String>,
     process: Option<Process>,
 }
 
@@ -62,8 +64,13 @@ impl EdgeProxy {
             )));
         }
         fs::create_dir_all(&work_dir)?;
-        let node =
-            Self { namespace: namespace.clone(), binary: binary::edgeproxy()?, work_dir, process: None };
+        let node = Self {
+            namespace: namespace.clone(),
+            binary: binary::edgeproxy()?,
+            work_dir,
+            environment: BTreeMap::new(),
+            process: None,
+        };
         let socket = node.socket();
         if socket.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(invalid(format!("{} is too long for a Unix socket", socket.display())));
@@ -97,6 +104,11 @@ impl EdgeProxy {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.work_dir.join("state")
+    }
+
+    /// What its next starts find in their environment besides what the lab sets.
+    pub fn set_environment(&mut self, environment: BTreeMap<String, String>) {
+        self.environment = environment;
     }
 
     /// The process's pid while it runs.
@@ -187,6 +199,7 @@ impl EdgeProxy {
         // Not systemd's child, even if netlab is.
         command.env("EDGEPROXY_STATE", self.state());
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("EDGEPROXY_BIN");
+        command.envs(&self.environment);
         let at = Moment::now();
         self.process = Some(Process::start(self.namespace.name(), command, &self.log())?);
         Ok(at)

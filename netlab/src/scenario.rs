@@ -188,6 +188,12 @@ pub enum Action {
         interface: String,
         up: bool,
     },
+    /// SIGKILL to edgeproxy if it runs still, and a start with these variables besides its own.
+    Restart {
+        at: String,
+        #[serde(default)]
+        environment: BTreeMap<String, String>,
+    },
     Config(NewConfig),
     /// Gives edgeproxy every file of a directory; each must be refused whole, naming a line.
     RefuseAll {

@@ -116,6 +116,11 @@ mod tests {
 
     const KEY: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
 
+    /// The highest generation, and the pending one.
+    type Before = (u64, Option<u64>);
+    /// How many prefixes go dark, and whether that is meant.
+    type Dark = (usize, bool);
+
     fn text(generation: u64, admin: &str) -> String {
         let minimal = include_str!("../../config/minimal.yaml");
         minimal.replace("generation: 1\n", &format!("generation: {generation}\n"))
@@ -123,12 +128,7 @@ mod tests {
     }
 
     /// The gate's word for an offer of `new` while `old` is in force.
-    fn word(
-        old: &str,
-        new: &str,
-        (highest, pending): (u64, Option<u64>),
-        (darkened, allow_withdraw): (usize, bool),
-    ) -> String {
+    fn word(old: &str, new: &str, (highest, pending): Before, (darkened, allow_withdraw): Dark) -> String {
         let config = parse(old, Path::new("")).unwrap();
         let standing = Standing { config: &config, text: old, highest, pending };
         let source =
@@ -147,7 +147,7 @@ mod tests {
         let (plain, keyed) = (|generation| text(generation, ""), format!("operator_key: {KEY}"));
         let (light, still) = ((0, false), (7, None));
         #[rustfmt::skip]
-        let table: Vec<(String, String, (u64, Option<u64>), (usize, bool), &str)> = vec![
+        let table: Vec<(String, String, Before, Dark, &str)> = vec![
             (plain(7), plain(8), still, light, "new"),
             (plain(7), plain(7), still, light, "same"),
             (plain(7), plain(7) + "# other\n", still, light, "generation 7 is in force already, with other content\n  hint: generations only grow; raise it to 8"),

@@ -16,12 +16,6 @@ struct Pop {
     disk: TempDir,
     transactions: Transactions,
     start: Instant,
-    /// Kept, so that the present can be read.
-    _present: (
-        watch::Sender<Arc<Vec<NeighborStatus>>>,
-        watch::Sender<Arc<Vec<PrefixStatus>>>,
-        watch::Sender<Arc<Vec<ServiceStatus>>>,
-    ),
 }
 
 impl Pop {
@@ -32,19 +26,19 @@ impl Pop {
             begin(&disk.path().join("pop.yaml"), &disk.path().join("state")).unwrap();
         // 198.51.100.0/24 is announced.
         let prefixes = samples::prefixes().into_iter().take(1).collect();
-        let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::new()));
-        let (prefixes, prefix_status) = watch::channel(Arc::new(prefixes));
-        let (services, service_status) = watch::channel(Arc::new(Vec::new()));
+        let watched = Watched {
+            neighbors: watch::channel(Arc::default()).1,
+            prefixes: watch::channel(Arc::new(prefixes)).1,
+            services: watch::channel(Arc::default()).1,
+        };
         let handouts = Handouts {
             bgp: watch::channel(Arc::new(config.bgp.clone())).0,
             policy: watch::channel(Arc::new(Plan::of(&config))).0,
             health: watch::channel(Arc::new(health_plan(&config))).0,
         };
         let in_force = InForce::new(Arc::new(config), source, handouts, Logs::nowhere());
-        let watched =
-            Watched { neighbors: neighbor_status, prefixes: prefix_status, services: service_status };
         let transactions = Transactions::new(disk.path().join("pop.yaml"), in_force, store, watched);
-        Self { disk, transactions, start: Instant::now(), _present: (neighbors, prefixes, services) }
+        Self { disk, transactions, start: Instant::now() }
     }
 
     fn at(&self, seconds: u64) -> Instant {

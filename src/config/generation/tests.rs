@@ -20,7 +20,7 @@ impl Disk {
     /// With generation 7 confirmed, from a file that is there still.
     fn with_seven() -> Self {
         let disk = Self::new();
-        disk.write("pop.yaml", &text(7, ""));
+        disk.write("pop.yaml", text(7, ""));
         assert_eq!(disk.starts_with().0, 7);
         disk
     }
