@@ -26,7 +26,10 @@ struct Pop {
 impl Pop {
     /// Starts it and waits until it answers.
     fn start(backend: SocketAddr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), backend)
+    }
+
+    fn start_in(folder: TempDir, backend: SocketAddr) -> Self {
         let (metrics, bgp) = (free(), free());
         let file = folder.path().join("edgeproxy.yaml");
         fs::write(&file, configuration(&folder, 1, backend, metrics, bgp)).unwrap();
@@ -265,6 +268,23 @@ fn what_is_not_confirmed_is_undone_and_what_is_survives() {
     fs::remove_file(pop.file()).unwrap();
     pop.restart();
     assert_eq!(pop.generation(), 2, "also without its file");
+}
+
+#[test]
+fn a_process_that_cannot_remember_announces_and_promises_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("state"), "a file where the directory should be").unwrap();
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pop = Pop::start_in(folder, backend.local_addr().unwrap());
+    pop.until("announced", || pop.prefix_state() == "announced");
+    let log = fs::read_to_string(pop.folder.path().join("log")).unwrap();
+    assert!(log.contains("generation 1 is used but not remembered over a restart"), "{log}");
+    let file = pop.another(&pop.text(2));
+    assert!(pop.refused(&["apply", &file]).contains("cannot be written"));
+    assert!(pop.refused(&["rollback"]).contains("nothing to go back to"));
+    pop.write(2, "");
+    pop.words(&["reload"]);
+    assert_eq!(pop.generation(), 2, "the file is there for the next start");
 }
 
 #[test]

@@ -8,8 +8,9 @@
 //!                         │                   └──────┼─────────────────┼──────────────────┘
 //!                      services                   prefixes          neighbors            (status documents)
 //!                         └───────────────┬────────┴─────────────────┘
-//!  control runtime:  admin ◄── status ────┘        SIGHUP, `reload` ──► reload ──► plan, policy, bgp (watches)
-//!                    /metrics /healthz             SIGTERM ───────────► shutdown phases
+//!  control runtime:  admin ◄── status ────┘        SIGHUP, commands ──► transaction ──► plan, policy, bgp (watches)
+//!                    /metrics /healthz                                       └► STATE/generations/
+//!                                                  SIGTERM ───────────► shutdown phases
 //! ```
 //!
 //! State travels in `watch` channels (the latest wins, nothing queues); commands in bounded `mpsc`
