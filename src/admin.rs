@@ -66,6 +66,30 @@ pub enum Ask {
     },
     /// Take a drain back.
     Undrain { prefix: String },
+    /// Say what a configuration would do to every prefix and neighbor, changing nothing.
+    Plan(Offered),
+    /// Put a configuration in force, for good or until it is confirmed.
+    Apply {
+        offered: Offered,
+        /// Undone after this time unless it is confirmed. None: it is confirmed at once.
+        confirm_within: Option<Duration>,
+        /// Prefixes may go dark.
+        allow_withdraw: bool,
+    },
+    /// Keep what waits for its confirmation.
+    Confirm,
+    /// End what waits for its confirmation, or go back to a stored generation.
+    Rollback { to: Option<u64>, allow_withdraw: bool },
+}
+
+/// A configuration as an operator hands it over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    pub text: String,
+    /// The directory of the file, for the files it names.
+    pub base: PathBuf,
+    /// Detached, in base64.
+    pub signature: Option<String>,
 }
 
 /// An answer for people and the same for machines.

@@ -1,8 +1,12 @@
 //! The process as a whole: builds every room, wires them, reloads and stops them.
 
 mod drains;
+pub mod forecast;
+pub mod gate;
 pub mod reload;
+mod running;
 pub mod shutdown;
+pub mod transaction;
 pub mod wiring;
 
 use std::io;
@@ -12,8 +16,8 @@ use std::time::Duration;
 use crate::admin::AdminError;
 use crate::announce::AnnounceError;
 use crate::bgp::BgpError;
-use crate::config::Config;
 use crate::config::environment::Environment;
+use crate::config::generation::Beginning;
 use crate::config::observe::LogFormat;
 use crate::observe::log::{LogError, Logs, Shape};
 use crate::supervise::End;
@@ -48,17 +52,18 @@ pub enum ApplianceError {
 /// # Errors
 /// When logging is set up already, or a part that is essential cannot start or ends unexpectedly.
 pub async fn run(
-    config: Config,
+    beginning: Beginning,
     path: PathBuf,
     state: PathBuf,
     environment: Environment,
 ) -> Result<(), ApplianceError> {
-    let shape = match config.observe.log.format {
+    let log = beginning.config.observe.log;
+    let shape = match log.format {
         LogFormat::Text => Shape::Text,
         LogFormat::Json => Shape::Json,
     };
-    let logs = Logs::install(reload::level(config.observe.log.level), shape)?;
-    let outcome = match wiring::Appliance::start(config, path, state, environment, logs.clone()).await {
+    let logs = Logs::install(reload::level(log.level), shape)?;
+    let outcome = match wiring::Appliance::start(beginning, path, state, environment, logs.clone()).await {
         Ok(appliance) => appliance.run().await,
         Err(error) => Err(error),
     };

@@ -5,11 +5,13 @@
 
 pub mod admin;
 pub mod anycast;
+mod base64;
 pub mod bgp;
 mod decode;
 pub mod diff;
 pub mod duration;
 pub mod environment;
+pub mod generation;
 pub mod health;
 pub mod load;
 pub mod observe;
@@ -18,6 +20,7 @@ pub mod problem;
 mod read;
 mod secret;
 pub mod services;
+pub mod signature;
 mod tree;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The command line: arguments, runtimes, exit codes.
-#![expect(clippy::disallowed_methods, reason = "driver: sends the text of a configuration to the process")]
+
+#[path = "main/transaction.rs"]
+mod transaction;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use edgeproxy::admin::{AdminError, Explanation, Status, Told, query, screen};
 use edgeproxy::config::diff::diff;
 use edgeproxy::config::duration;
 use edgeproxy::config::environment::Environment;
+use edgeproxy::config::generation::begin;
 use edgeproxy::config::load::{LoadError, load};
 use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
 use serde::Serialize;
@@ -97,6 +100,28 @@ enum Command {
         #[arg(default_value = "all")]
         prefix: String,
     },
+    /// Say what a configuration would do to every prefix and neighbor, and whether it would be refused.
+    Plan { file: PathBuf },
+    /// Put a configuration in force: for good, or until its time to be confirmed is over.
+    Apply {
+        file: PathBuf,
+        /// Undo it by itself after this time (1s to 24h) unless `edgeproxy confirm` comes.
+        #[arg(long, value_name = "TIME", value_parser = transaction::confirm_within)]
+        confirm_within: Option<Duration>,
+        /// Prefixes may go dark.
+        #[arg(long)]
+        allow_withdraw: bool,
+    },
+    /// Keep the configuration that waits for its confirmation.
+    Confirm,
+    /// End what waits for its confirmation; otherwise go back to a generation that was confirmed.
+    Rollback {
+        /// Default: the newest that is older than the one in force.
+        generation: Option<u64>,
+        /// Prefixes may go dark.
+        #[arg(long)]
+        allow_withdraw: bool,
+    },
     /// Write a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -109,6 +134,8 @@ enum Failure {
         problems: serde_json::Value,
     },
     Refused(String),
+    /// The answer that was asked for is that it would be refused, with all the rest.
+    Answered(String),
 }
 
 impl From<AdminError> for Failure {
@@ -121,7 +148,7 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         let text = error.to_string();
         let problems = match &error {
-            LoadError::Unreadable { .. } => json!([{ "message": text }]),
+            LoadError::Unreadable { .. } | LoadError::Unsigned { .. } => json!([{ "message": text }]),
             LoadError::Invalid(problems) => json!(problems.list()),
         };
         Self::Configuration { text, problems }
@@ -144,6 +171,10 @@ fn main() -> ExitCode {
                     (64, text, json!({ "error": "bad configuration", "problems": problems }))
                 }
                 Failure::Refused(text) => (1, format!("edgeproxy: {text}"), json!({ "error": text })),
+                Failure::Answered(answer) => {
+                    let _ = io::stdout().write_all(answer.as_bytes());
+                    return ExitCode::FAILURE;
+                }
             };
             let _ = if json {
                 writeln!(io::stdout(), "{document:#}")
@@ -182,7 +213,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
                 let diff = diff(&load(old)?, &load(new)?);
                 Ok(if json { line(&diff) } else { format!("{}\n", diff.to_string().trim_end()) })
             }
-            [new, ..] => ask(diff_to_running(&client, new, json)),
+            [new, ..] => ask(transaction::diff(&client, new, json)),
             [] => Err(Failure::Refused("name the new configuration".to_owned())),
         },
         Command::Status => ask(show(&client, "/v1/status", json, |status: Status| screen::status(&status))),
@@ -214,6 +245,15 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             let target = format!("/v1/undrain?prefix={}", query::encode(&prefix));
             ask(tell(&client, &target, String::new(), json))
         }
+        Command::Plan { file } => ask(transaction::plan(&client, &file, json)),
+        Command::Apply { file, confirm_within, allow_withdraw } => {
+            ask(transaction::apply(&client, &file, confirm_within, allow_withdraw, json))
+        }
+        Command::Confirm => ask(tell(&client, "/v1/confirm", String::new(), json)),
+        Command::Rollback { generation, allow_withdraw } => {
+            let target = transaction::rollback(generation, allow_withdraw);
+            ask(tell(&client, &target, String::new(), json))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "edgeproxy", &mut script);
@@ -223,8 +263,8 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
 }
 
 fn run(file: &Path, state: Option<PathBuf>, environment: Environment) -> Result<String, Failure> {
-    let config = load(file)?;
     let state = state.or_else(|| environment.state.clone()).unwrap_or_else(|| STATE.into());
+    let beginning = begin(file, &state)?;
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     // Operators and reloads only: BGP with the decision, and the checks, have threads of their own.
     let control = tokio::runtime::Builder::new_multi_thread()
@@ -234,7 +274,7 @@ fn run(file: &Path, state: Option<PathBuf>, environment: Environment) -> Result<
         .build()
         .map_err(|error| refused(&error))?;
     control
-        .block_on(edgeproxy::appliance::run(config, file.to_owned(), state, environment))
+        .block_on(edgeproxy::appliance::run(beginning, file.to_owned(), state, environment))
         .map_err(|error| refused(&error))?;
     Ok(String::new())
 }
@@ -262,17 +302,6 @@ async fn health(client: &Client, wanted: Option<String>, json: bool) -> Result<S
         }
     }
     Ok(if json { line(&services) } else { screen::health(&services) })
-}
-
-async fn diff_to_running(client: &Client, new: &Path, json: bool) -> Result<String, Failure> {
-    // Bad configuration is found here, with all its problems; then the process is asked.
-    load(new)?;
-    let text = std::fs::read_to_string(new)
-        .map_err(|error| Failure::Refused(format!("{} cannot be read: {error}", new.display())))?;
-    // The process may stand elsewhere: files named in the configuration are beside it.
-    let whole = std::path::absolute(new).unwrap_or_else(|_| new.to_owned());
-    let base = whole.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
-    tell(client, &format!("/v1/diff?base={}", query::encode(&base)), text, json).await
 }
 
 /// What the process answers to a command.

@@ -2,9 +2,9 @@
 
 pub mod address;
 pub mod alarm;
+pub mod crash;
 pub mod descriptors;
 pub mod drops;
-pub mod durable;
 pub mod flows;
 pub mod priority;
 pub mod tcp_md5;

@@ -35,6 +35,19 @@ fn wrong_usage_exits_2_and_says_how_on_standard_error() {
 }
 
 #[test]
+fn values_that_cannot_be_meant_exit_2_and_say_what_is() {
+    for (arguments, remedy) in [
+        (&["apply", "f.yaml", "--confirm-within", "5"][..], "a unit is missing: `5s`"),
+        (&["apply", "f.yaml", "--confirm-within", "25h"], "from 1s to 24h"),
+        (&["rollback", "seven"], "invalid digit"),
+    ] {
+        let output = edgeproxy(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(words(&output.stderr).contains(remedy), "{}", words(&output.stderr));
+    }
+}
+
+#[test]
 fn help_and_version_are_no_failure() {
     for arguments in [&["--help"][..], &["run", "--help"], &["--version"], &["completions", "bash"]] {
         let output = edgeproxy(arguments);
@@ -55,6 +68,10 @@ fn without_a_process_every_question_exits_1_with_the_remedy() {
         &["events"],
         &["events", "--follow"],
         &["reload"],
+        &["plan", "config/minimal.yaml"],
+        &["apply", "config/minimal.yaml"],
+        &["confirm"],
+        &["rollback"],
     ] {
         let output = edgeproxy(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -81,7 +98,7 @@ fn json_failures_are_documents_on_standard_output() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_bad_configuration() {
-    for command in ["check", "run", "diff"] {
+    for command in ["check", "run", "diff", "plan", "apply"] {
         let output = edgeproxy(&[command, "/nonexistent/edgeproxy.yaml"]);
         assert_eq!(output.status.code(), Some(64), "{command}");
         assert!(words(&output.stderr).contains("/nonexistent/edgeproxy.yaml"), "{command}");

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -28,22 +28,25 @@ struct Pop {
 impl Pop {
     /// Starts it and waits until it answers.
     fn start(backend: SocketAddr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), backend)
+    }
+
+    fn start_in(folder: TempDir, backend: SocketAddr) -> Self {
         let (metrics, bgp) = (free(), free());
         let file = folder.path().join("edgeproxy.yaml");
         fs::write(&file, configuration(&folder, 1, backend, metrics, bgp)).unwrap();
         let systemd = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-        let process = spawn(folder.path());
+        let process = run(&folder);
         let pop = Self { process, folder, backend, metrics, bgp, systemd };
         pop.until("it answers", || pop.ask(&["status"]).status.success());
         pop
     }
 
-    /// Starts it anew after a `kill -9`.
-    fn kill_and_start(&mut self) {
+    /// Kills it and starts it again.
+    fn restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        self.process = spawn(self.folder.path());
+        self.process = run(&self.folder);
         self.until("it answers again", || self.ask(&["status"]).status.success());
     }
 
@@ -57,8 +60,30 @@ impl Pop {
 
     /// Writes the configuration anew, with more words at its end.
     fn write(&self, generation: u64, more: &str) {
-        let text = configuration(&self.folder, generation, self.backend, self.metrics, self.bgp) + more;
-        fs::write(self.file(), text).unwrap();
+        fs::write(self.file(), self.text(generation) + more).unwrap();
+    }
+
+    fn text(&self, generation: u64) -> String {
+        configuration(&self.folder, generation, self.backend, self.metrics, self.bgp)
+    }
+
+    /// Writes another file beside the configuration; its path.
+    fn another(&self, text: &str) -> String {
+        let path = self.folder.path().join("another.yaml");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn generation(&self) -> u64 {
+        self.json(&["status"])["process"]["generation"].as_u64().unwrap()
+    }
+
+    /// The words of a command that is refused with exit code 1.
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.ask(arguments);
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {words}");
+        words
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
@@ -109,17 +134,18 @@ impl Pop {
     }
 }
 
-/// A process with everything of it in `folder`.
-fn spawn(folder: &Path) -> Child {
+/// Starts the process of a folder; its log goes on.
+fn run(folder: &TempDir) -> Child {
+    let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
         .arg("run")
-        .arg(folder.join("edgeproxy.yaml"))
+        .arg(folder.path().join("edgeproxy.yaml"))
         .arg("--state")
-        .arg(folder.join("state"))
-        .env("NOTIFY_SOCKET", folder.join("notify"))
+        .arg(folder.path().join("state"))
+        .env("NOTIFY_SOCKET", folder.path().join("notify"))
         .env("WATCHDOG_USEC", "400000")
         .env_remove("WATCHDOG_PID")
-        .stderr(fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap())
+        .stderr(Stdio::from(log))
         .spawn()
         .unwrap()
 }
@@ -242,6 +268,141 @@ fn systemd_is_told_of_the_start_the_life_and_the_stop() {
 }
 
 #[test]
+fn what_is_not_confirmed_is_undone_and_what_is_survives() {
+    let mut pop = Pop::start(free());
+    let file = pop.another(&pop.text(2).replace("asn: 64500", "asn: 64501"));
+    let said = pop.words(&["plan", &file]);
+    assert!(said.contains("neighbor  transit-a reset: asn 64500 → 64501"), "{said}");
+    assert_eq!(pop.generation(), 1, "a plan changes nothing");
+
+    let said = pop.words(&["apply", &file, "--confirm-within", "1s"]);
+    assert!(said.contains("generation 1 comes back by itself"), "{said}");
+    assert_eq!(pop.generation(), 2);
+    assert!(pop.refused(&["apply", &file]).contains("waits for its confirmation"));
+    assert!(pop.refused(&["reload"]).contains("waits for its confirmation"));
+    pop.until("undone", || pop.generation() == 1);
+    let said = pop.words(&["status"]);
+    assert!(said.contains("Undone: generation 2 was not confirmed within 1s"), "{said}");
+
+    pop.words(&["apply", &file, "--confirm-within", "24h"]);
+    pop.until("status tells", || pop.json(&["status"])["process"]["pending"]["back_to"] == 1);
+    pop.restart();
+    assert_eq!(pop.generation(), 1, "a restart drops what is pending");
+    pop.words(&["apply", &file, "--confirm-within", "5m"]);
+    assert_eq!(pop.words(&["confirm"]), "generation 2 is confirmed\n");
+    pop.restart();
+    assert_eq!(pop.generation(), 2);
+    let log = fs::read_to_string(pop.folder.path().join("log")).unwrap();
+    assert!(log.contains("differs from the confirmed generation 2"), "{log}");
+
+    assert!(pop.words(&["rollback"]).contains("the next file needs a generation over 2"));
+    assert_eq!(pop.generation(), 1);
+    pop.words(&["rollback", "2"]);
+    fs::remove_file(pop.file()).unwrap();
+    pop.restart();
+    assert_eq!(pop.generation(), 2, "also without its file");
+}
+
+#[test]
+fn a_process_that_cannot_remember_announces_and_promises_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("state"), "a file where the directory should be").unwrap();
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pop = Pop::start_in(folder, backend.local_addr().unwrap());
+    pop.until("announced", || pop.prefix_state() == "announced");
+    let log = fs::read_to_string(pop.folder.path().join("log")).unwrap();
+    assert!(log.contains("generation 1 is used but not remembered over a restart"), "{log}");
+    let file = pop.another(&pop.text(2));
+    assert!(pop.refused(&["apply", &file]).contains("cannot be written"));
+    assert!(pop.refused(&["rollback"]).contains("nothing to go back to"));
+    pop.write(2, "");
+    pop.words(&["reload"]);
+    assert_eq!(pop.generation(), 2, "the file is there for the next start");
+}
+
+#[test]
+fn what_must_not_come_into_force_is_refused_by_every_command_and_changes_nothing() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pop = Pop::start(backend.local_addr().unwrap());
+    pop.until("announced", || pop.prefix_state() == "announced");
+    let dark = pop.text(2).replace("services: [web] }]", "services: [web], state: down }]");
+    let table = [
+        (pop.text(1) + "# other\n", "generation 1 is in force already, with other content"),
+        (dark.clone(), "1 of the announced prefixes would go dark (198.51.100.0/24)"),
+    ];
+    for (text, words) in table {
+        let file = pop.another(&text);
+        for command in [&["apply", &file][..], &["apply", &file, "--confirm-within", "5m"]] {
+            let said = pop.refused(command);
+            assert!(said.contains(words) && said.contains("hint: "), "{said}");
+        }
+        let planned = pop.ask(&["plan", &file]);
+        assert_eq!(planned.status.code(), Some(1));
+        let said = String::from_utf8(planned.stdout).unwrap();
+        assert!(said.contains("it would be refused") && said.contains(words), "{said}");
+        fs::write(pop.file(), text).unwrap();
+        let said = pop.refused(&["reload"]);
+        assert!(said.contains("not reloaded, nothing changed") && said.contains(words), "{said}");
+        assert_eq!((pop.generation(), pop.prefix_state().as_str()), (1, "announced"));
+    }
+    let file = pop.another("generation: 2\n");
+    for command in ["plan", "apply"] {
+        assert_eq!(pop.ask(&[command, &file]).status.code(), Some(64), "{command}");
+    }
+    assert_eq!(pop.ask(&["apply", &file, "--confirm-within", "999ms"]).status.code(), Some(2));
+
+    let file = pop.another(&dark);
+    pop.words(&["apply", &file, "--allow-withdraw"]);
+    pop.until("withdrawn", || pop.prefix_state() == "withdrawn");
+    pop.words(&["rollback"]);
+    pop.until("announced again", || pop.prefix_state() == "announced");
+    assert!(pop.refused(&["rollback", "2"]).contains("would go dark"));
+}
+
+#[test]
+fn only_the_operator_that_holds_the_key_changes_the_configuration() {
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let mut pop = Pop::start(free());
+    let key = pop.folder.path().join("ops.pem");
+    let key = key.to_str().unwrap();
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", key]);
+    let public = openssl(&["pkey", "-in", key, "-pubout"]);
+    let keyed = |generation| {
+        let text = pop.text(generation);
+        let line = public.lines().nth(1).unwrap();
+        text.replace("admin: { ", &format!("admin: {{ operator_key: \"{line}\", "))
+    };
+    let [two, three] = [keyed(2), keyed(3)];
+    let sign = |file: &str, signature: &str| {
+        openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", key, "-in", file, "-out", signature]);
+    };
+
+    // Nobody has a key yet, so nobody needs one.
+    let file = pop.another(&two);
+    pop.words(&["apply", &file]);
+    let file = pop.another(&three);
+    let signature = format!("{file}.sig");
+    assert!(pop.refused(&["apply", &file]).contains("the configuration is not signed"));
+    fs::write(pop.file(), &three).unwrap();
+    assert!(pop.refused(&["reload"]).contains("the configuration is not signed"));
+    sign(&file, &signature);
+    fs::write(&file, three.clone() + "# changed after it was signed\n").unwrap();
+    assert!(pop.refused(&["apply", &file]).contains("the signature does not fit"));
+    assert_eq!(pop.generation(), 2);
+    pop.restart();
+    assert_eq!(pop.generation(), 2, "a restart does not take it either");
+    fs::write(&file, &three).unwrap();
+    pop.words(&["apply", &file]);
+    assert_eq!(pop.generation(), 3);
+    pop.restart();
+    assert_eq!(pop.generation(), 3);
+}
+
+#[test]
 fn a_planned_stop_exits_0_and_leaves_nothing() {
     let mut pop = Pop::start(free());
     pop.signal(Signal::SIGTERM);
@@ -268,7 +429,8 @@ fn a_killed_process_leaves_a_socket_that_the_next_one_replaces() {
     assert!(pop.socket().exists());
     let said = String::from_utf8(pop.ask(&["status"]).stderr).unwrap();
     assert!(said.contains("nobody answers"), "{said}");
-    pop.kill_and_start();
+    pop.process = run(&pop.folder);
+    pop.until("it answers again", || pop.ask(&["status"]).status.success());
 }
 
 #[test]
@@ -281,7 +443,8 @@ fn a_taken_bgp_port_ends_the_process_in_words() {
     let run = Command::new(env!("CARGO_BIN_EXE_edgeproxy"))
         .arg("run")
         .arg(&file)
-        .env("EDGEPROXY_STATE", folder.path().join("state"))
+        .arg("--state")
+        .arg(folder.path().join("state"))
         .output()
         .unwrap();
     let words = String::from_utf8_lossy(&run.stderr);
@@ -296,7 +459,7 @@ fn the_journal_lasts_over_restarts_of_every_kind() {
     pop.until("its start is told", || pop.lives() == ["started"]);
     pop.write(2, "");
     pop.words(&["reload"]);
-    pop.kill_and_start();
+    pop.restart();
     pop.until("both starts are told", || pop.lives() == ["started", "started"]);
 
     pop.signal(Signal::SIGTERM);
@@ -304,7 +467,7 @@ fn the_journal_lasts_over_restarts_of_every_kind() {
     // What a process leaves that is killed in the middle of a line.
     let file = pop.folder.path().join("state/journal/000001.jsonl");
     fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"seq\":4,\"at").unwrap();
-    pop.process = spawn(pop.folder.path());
+    pop.process = run(&pop.folder);
     let all = ["started", "started", "stopped", "started"];
     pop.until("the stop is told too", || pop.ask(&["status"]).status.success() && pop.lives() == all);
     let words = pop.words(&["events"]);
@@ -330,7 +493,7 @@ fn who_follows_events_outlasts_a_restart_and_is_told_once() {
         .unwrap();
     let starts = || fs::read_to_string(&told).unwrap().matches(r#""event":"started""#).count();
     pop.until("the first start is told", || starts() == 1);
-    pop.kill_and_start();
+    pop.restart();
     pop.until("the second start is told", || starts() == 2);
     kill(Pid::from_raw(follower.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     follower.wait().unwrap();
@@ -347,7 +510,7 @@ fn a_journal_that_cannot_be_written_harms_nothing_and_is_written_later() {
     pop.process.wait().unwrap();
     fs::remove_dir_all(&journal).unwrap();
     fs::write(&journal, "in the way").unwrap();
-    pop.process = spawn(pop.folder.path());
+    pop.process = run(&pop.folder);
     pop.until("it answers without a disk", || pop.ask(&["status"]).status.success());
     pop.until("its start is told", || pop.lives() == ["started"]);
     let log = fs::read_to_string(pop.folder.path().join("log")).unwrap();
@@ -356,6 +519,6 @@ fn a_journal_that_cannot_be_written_harms_nothing_and_is_written_later() {
     fs::remove_file(&journal).unwrap();
     let written = || fs::read_to_string(journal.join("000001.jsonl")).unwrap_or_default();
     pop.until("its start is written", || written().contains("\"seq\":1,"));
-    pop.kill_and_start();
+    pop.restart();
     pop.until("both starts are told", || pop.lives() == ["started", "started"]);
 }

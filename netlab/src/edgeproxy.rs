@@ -41,6 +41,8 @@ pub struct EdgeProxy {
     work_dir: PathBuf,
     /// Before the process: it is let go before that is waited for.
     hung: Option<Hang>,
+    /// Variables of its next start, besides those of the lab.
+    environment: BTreeMap<String, String>,
     process: Option<Process>,
 }
 
@@ -72,6 +74,7 @@ impl EdgeProxy {
             binary: binary::edgeproxy()?,
             work_dir,
             hung: None,
+            environment: BTreeMap::new(),
             process: None,
         };
         let socket = node.socket();
@@ -107,6 +110,11 @@ impl EdgeProxy {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.work_dir.join("state")
+    }
+
+    /// What its next starts find in their environment besides what the lab sets.
+    pub fn set_environment(&mut self, environment: BTreeMap<String, String>) {
+        self.environment = environment;
     }
 
     /// The process's pid while it runs.
@@ -200,6 +208,7 @@ impl EdgeProxy {
         // Not systemd's child, even if netlab is.
         command.env("EDGEPROXY_STATE", self.state());
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("EDGEPROXY_BIN");
+        command.envs(&self.environment);
         let at = Moment::now();
         self.process = Some(Process::start(self.namespace.name(), command, &self.log())?);
         Ok(at)

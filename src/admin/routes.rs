@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 
-use super::{Ask, Explanation, Status, TellsNeighbor, query};
+use super::{Ask, Explanation, Offered, Status, TellsNeighbor, query};
 use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::{self, Recorder};
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
@@ -123,18 +123,40 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
             None => Answer::refusal(400, "say which prefix: /v1/explain?prefix=198.51.100.0/24"),
         },
         "/v1/events" => return events::events(request.query, now),
-        "/v1/reload" => return Route::Command(Ask::Reload),
-        "/v1/drain" | "/v1/undrain" => match drain(request) {
+        _ => match command(request) {
             Ok(ask) => return Route::Command(ask),
-            Err(why) => Answer::refusal(400, why),
+            Err(why) => Answer::refusal(400, &why),
         },
-        _ => match str::from_utf8(request.body) {
-            Ok(text) => {
-                let base = query::value(request.query, "base").unwrap_or_else(|| "/".to_owned());
-                return Route::Command(Ask::Diff { text: text.to_owned(), base: base.into() });
+    })
+}
+
+/// What a POST asks for.
+fn command(request: Request<'_>) -> Result<Ask, String> {
+    let Request { path, query, body, .. } = request;
+    let number = |key: &str| {
+        let given = query::value(query, key);
+        let number = |text: String| text.parse().map_err(|_| format!("{key}={text} is no whole number"));
+        given.map(number).transpose()
+    };
+    let allow_withdraw = query::value(query, "allow_withdraw").is_some_and(|word| word == "1");
+    Ok(match path {
+        "/v1/reload" => Ask::Reload,
+        "/v1/confirm" => Ask::Confirm,
+        "/v1/rollback" => Ask::Rollback { to: number("to")?, allow_withdraw },
+        "/v1/drain" | "/v1/undrain" => drain(request)?,
+        _ => {
+            let text = str::from_utf8(body).map_err(|_| "the configuration is not UTF-8 text")?.to_owned();
+            let base = query::value(query, "base").unwrap_or_else(|| "/".to_owned()).into();
+            let offered = Offered { text, base, signature: query::value(query, "signature") };
+            match path {
+                "/v1/plan" => Ask::Plan(offered),
+                "/v1/apply" => {
+                    let confirm_within = number("confirm_within_ms")?.map(Duration::from_millis);
+                    Ask::Apply { offered, confirm_within, allow_withdraw }
+                }
+                _ => Ask::Diff { text: offered.text, base: offered.base },
             }
-            Err(_) => Answer::refusal(400, "the configuration is not UTF-8 text"),
-        },
+        }
     })
 }
 
@@ -145,7 +167,10 @@ fn method_of(door: Door, path: &str) -> Option<&'static str> {
         (Door::Metrics, _) => None,
         (_, "/v1/status" | "/v1/neighbors" | "/v1/prefixes" | "/v1/services") => Some("GET"),
         (_, "/v1/explain" | "/v1/events") => Some("GET"),
-        (_, "/v1/reload" | "/v1/diff" | "/v1/drain" | "/v1/undrain") => Some("POST"),
+        (_, "/v1/reload" | "/v1/diff" | "/v1/plan" | "/v1/apply" | "/v1/confirm" | "/v1/rollback") => {
+            Some("POST")
+        }
+        (_, "/v1/drain" | "/v1/undrain") => Some("POST"),
         _ => None,
     }
 }
@@ -155,7 +180,8 @@ fn known_paths(door: Door) -> &'static str {
         Door::Metrics => "only /metrics and /healthz are served here; the rest is on the Unix socket",
         Door::Operator => {
             "there are: GET /v1/status /v1/neighbors /v1/prefixes /v1/services /v1/explain?prefix=… \
-             /v1/events?after=SEQ&limit=N&prefix=P&wait=1 /metrics /healthz, POST /v1/reload /v1/diff \
+             /v1/events?after=SEQ&limit=N&prefix=P&wait=1 /metrics /healthz, POST /v1/reload /v1/diff /v1/plan \
+             /v1/apply?confirm_within_ms=…&allow_withdraw=1 /v1/confirm /v1/rollback?to=… \
              /v1/drain?prefix=… /v1/undrain?prefix=…"
         }
     }

@@ -37,6 +37,18 @@ pub fn status(status: &Status) -> String {
     if !p.hung_threads.is_empty() {
         let _ = write!(screen, "\nThese threads hang: {}.\n", p.hung_threads.join(", "));
     }
+    if let Some(pending) = &p.pending {
+        let _ = write!(
+            screen,
+            "\nGeneration {} waits for `edgeproxy confirm`; otherwise generation {} comes back in {}.\n",
+            pending.generation,
+            pending.back_to,
+            age(pending.confirm_within_ms)
+        );
+    }
+    if let Some(undone) = &p.undone {
+        let _ = write!(screen, "\nUndone: {undone}\n");
+    }
     for part in [prefixes(&status.prefixes), neighbors(&status.neighbors), services(&status.services)] {
         let _ = write!(screen, "\n{part}");
     }
@@ -266,6 +278,7 @@ mod tests {
     use super::*;
     use crate::admin::TellsNeighbor;
     use crate::observe::samples::{decision, entry};
+    use crate::observe::status::PendingStatus;
 
     #[test]
     fn ages_are_read_at_a_glance() {
@@ -320,6 +333,20 @@ web      up     1m 1s  2/6      low 1 high 2 degrade 3  web-2 (connection refuse
         let mut document = Status::sample();
         document.process.hung_threads = vec!["health".into()];
         assert!(status(&document).contains("\nThese threads hang: health.\n"));
+    }
+
+    #[test]
+    fn a_pending_configuration_is_shown_with_its_time_and_so_is_its_end() {
+        let mut document = Status::sample();
+        document.process.pending =
+            Some(PendingStatus { generation: 8, confirm_within_ms: 272_000, back_to: 7 });
+        let screen = status(&document);
+        let expected =
+            "\nGeneration 8 waits for `edgeproxy confirm`; otherwise generation 7 comes back in 4m 32s.\n";
+        assert!(screen.contains(expected), "{screen}");
+        document.process.pending = None;
+        document.process.undone = Some("generation 8 was not confirmed".into());
+        assert!(status(&document).contains("\nUndone: generation 8 was not confirmed\n"));
     }
 
     #[test]

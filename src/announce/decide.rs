@@ -77,6 +77,14 @@ impl Announcement {
         }
     }
 
+    /// As if the checks had allowed `state` so far, without a history of failures.
+    #[must_use]
+    pub fn allowed(state: State, now: Instant) -> Self {
+        let mut damper = Damper::default();
+        damper.take(None, state, false, now);
+        Self { state, judged: state, damper, ..Self::initial(now) }
+    }
+
     /// Its history of failures.
     #[must_use]
     pub fn damper(&self) -> &Damper {

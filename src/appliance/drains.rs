@@ -20,8 +20,8 @@ use crate::announce::drain::Order;
 use crate::announce::ledger;
 use crate::config::Config;
 use crate::config::anycast::AnycastPrefix;
+use crate::config::generation::atomic;
 use crate::observe::journal::{CauseIds, Event, Journal};
-use crate::sys::durable;
 
 /// A file of orders is not longer than this.
 const MOST_BYTES: u64 = 4 << 20;
@@ -159,7 +159,7 @@ impl Drains {
             deadline_ms: millis(wall + order.deadline.saturating_duration_since(now)),
         });
         let kept: Vec<_> = kept.collect();
-        durable::replace(&self.path, &serde_json::to_vec_pretty(&kept)?)
+        atomic::write(&self.path, &serde_json::to_vec_pretty(&kept)?, || Ok(()), || Ok(()))
     }
 
     fn resume(&mut self, kept: &[Kept]) {

@@ -8,8 +8,9 @@
 //!                         │                   └──┼───┼─────────────────┼──────────────────┘
 //!                      services          drains ─┘ prefixes        neighbors             (status documents)
 //!                         └────────────────┬───────┴─────────────────┘
-//!  control runtime:  admin ◄── status ─────┘       SIGHUP, `reload` ──► reload ──► plan, policy, bgp (watches)
-//!                    /metrics /healthz             `drain` ───────────► drains ──► drains (watch)
+//!  control runtime:  admin ◄── status ─────┘       SIGHUP, commands ──► transaction ──► plan, policy, bgp (watches)
+//!                    /metrics /healthz                                       └► STATE/generations/
+//!                                                  `drain` ───────────► drains ──► drains (watch)
 //!                      ▲ events                    SIGTERM ───────────► shutdown phases
 //!                      │                           traffic ◄─ watched ─ announcer ◄─ flows ─ traffic
 //!  thread "journal": keeper ◄── notes (lossy, bounded): verdicts, decisions, UPDATEs, sessions, commands
@@ -24,23 +25,20 @@
 //! delays a keepalive or a withdrawal; health has a thread of its own for the same reason.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the clock of the process")]
 
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, error, warn};
 
 use super::ApplianceError;
 use super::drains::Drains;
-use super::reload::Reload;
-use super::shutdown::{self, Request, Signals};
-use crate::admin::{self, Ask, Command, Told, server::Server};
+use super::reload::InForce;
+use super::shutdown::{self, Signals};
+use super::transaction::{Screens, Transactions};
+use crate::admin::{self, Command, server::Server};
 use crate::announce::AnnounceError;
 use crate::announce::addresses::{self, AddressKeeper, Bound, Needed};
 use crate::announce::announcer::{self, Announcer};
@@ -52,6 +50,7 @@ use crate::bgp::speaker::Speaker;
 use crate::config::Config;
 use crate::config::bgp::Bgp;
 use crate::config::environment::Environment;
+use crate::config::generation::{Beginning, Fault, Note};
 use crate::health::{HealthError, HealthPlan, HealthView, Prober};
 use crate::observe::journal::keeper::{self, Keeper};
 use crate::observe::journal::recent::Recent;
@@ -59,28 +58,20 @@ use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
-use crate::supervise::End;
 use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
 use crate::supervise::tree::Tree;
 use crate::supervise::watchdog::{Answer, Heartbeat, Watchdog, Watching};
-use crate::sys::{descriptors, priority};
+use crate::sys::{crash, descriptors, priority};
 
 /// Commands of operators that wait; more are told that the process is busy.
 const COMMANDS: usize = 4;
-/// How often the process's own status is renewed; also the beat of the control loop's heart.
-const STATUS_EVERY: Duration = Duration::from_millis(500);
 /// How long the routing thread may do or wait for one thing. It is meant to need milliseconds, and while it hangs
 /// its neighbors are told neither that we live nor what to withdraw.
 const ROUTING_PATIENCE: Duration = Duration::from_millis(150);
 /// The same for the others. A hung prober withdraws by its silence; the control loop may wait for disks.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long taking the addresses away may take; the thread is given up after twice that.
-const LAST_ADDRESSES: Duration = Duration::from_millis(1_200);
-/// How long the last entries of the journal may take to be written; the thread is given up after twice that.
-const LAST_ENTRIES: Duration = Duration::from_millis(250);
 
 /// The watches that a configuration is handed out through.
 #[derive(Debug)]
@@ -92,27 +83,27 @@ pub struct Handouts {
 
 /// The running process.
 pub struct Appliance {
-    routing: Thread<Result<(), ApplianceError>>,
-    prober: Thread<Result<(), HealthError>>,
-    addresses: Thread<Result<(), AnnounceError>>,
-    keeper: Thread<()>,
-    journal: Journal,
+    pub(super) routing: Thread<Result<(), ApplianceError>>,
+    pub(super) prober: Thread<Result<(), HealthError>>,
+    pub(super) addresses: Thread<Result<(), AnnounceError>>,
+    pub(super) keeper: Thread<()>,
+    pub(super) journal: Journal,
     /// Restartable parts.
-    tree: Tree,
-    signals: Signals,
-    commands: mpsc::Receiver<Command>,
-    reload: Reload,
-    drains: Drains,
-    notify: Notify,
+    pub(super) tree: Tree,
+    pub(super) signals: Signals,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) transactions: Transactions,
+    pub(super) drains: Drains,
+    pub(super) notify: Notify,
     /// Beats whenever the status is renewed: the control loop runs, and so do its runtime's timers.
-    heart: Heartbeat,
-    watchdog: Watching,
-    process: watch::Sender<Arc<ProcessStatus>>,
-    started: Instant,
-    stop_routing: CancellationToken,
-    stop_addresses: CancellationToken,
-    stop_others: CancellationToken,
-    stop_journal: CancellationToken,
+    pub(super) heart: Heartbeat,
+    pub(super) watchdog: Watching,
+    pub(super) process: watch::Sender<Arc<ProcessStatus>>,
+    pub(super) started: Instant,
+    pub(super) stop_routing: CancellationToken,
+    pub(super) stop_addresses: CancellationToken,
+    pub(super) stop_others: CancellationToken,
+    pub(super) stop_journal: CancellationToken,
 }
 
 impl Appliance {
@@ -121,7 +112,7 @@ impl Appliance {
     /// # Errors
     /// When a socket, a thread or a signal handler cannot be had.
     pub async fn start(
-        config: Config,
+        beginning: Beginning,
         path: PathBuf,
         state: PathBuf,
         environment: Environment,
@@ -133,14 +124,19 @@ impl Appliance {
             Err(error) => warn!("the limit of file descriptors stays as it is: {error}"),
         }
         let signals = Signals::install()?;
+        let Beginning { config, source, mut store, notes } = beginning;
+        for Note { level, words } in notes {
+            match level {
+                Level::ERROR => error!("{words}"),
+                _ => warn!("{words}"),
+            }
+        }
+        if let Some(at) = environment.fault {
+            warn!("TEST HOOK: this process kills itself at the step {} of the next transaction", at.name());
+            store.arm(Fault { at, end: crash::crash });
+        }
         let config = Arc::new(config);
         let recorder = Recorder::new();
-        if let Err(error) = make_state(&state) {
-            warn!(
-                "{} cannot be written: {error}; nothing will be remembered over a restart",
-                state.display()
-            );
-        }
 
         // Configuration → rooms.
         let (bgp, bgp_config) = watch::channel(Arc::new(config.bgp.clone()));
@@ -167,6 +163,11 @@ impl Appliance {
         // Operators → process.
         let (ask, commands) = mpsc::channel(COMMANDS);
 
+        let screens = Screens {
+            neighbors: neighbor_status.clone(),
+            prefixes: prefix_status.clone(),
+            services: service_status.clone(),
+        };
         // The first door to open: it also tells whether another edgeproxy runs here.
         let inputs = admin::Inputs {
             process: process_status,
@@ -255,7 +256,8 @@ impl Appliance {
         });
 
         let drains = Drains::open(&state, orders, journal.clone(), CauseIds::new(epoch, 2));
-        let reload = Reload::new(path, config, Handouts { bgp, policy, health }, logs);
+        let in_force = InForce::new(config, source, Handouts { bgp, policy, health }, logs);
+        let transactions = Transactions::new(path, in_force, store, screens);
         let notify = Notify::new(environment.notify_socket);
         for name in environment.unknown {
             warn!(name, "this environment variable means nothing to edgeproxy: the configuration is a file");
@@ -269,7 +271,7 @@ impl Appliance {
             tree,
             signals,
             commands,
-            reload,
+            transactions,
             drains,
             notify,
             heart,
@@ -284,165 +286,12 @@ impl Appliance {
         appliance.publish("starting");
         Ok(appliance)
     }
-
-    /// Runs until a signal asks for the stop, or an essential part ends.
-    ///
-    /// # Errors
-    /// [`ApplianceError`] of the part that ended.
-    pub async fn run(mut self) -> Result<(), ApplianceError> {
-        let config = self.reload.current();
-        info!(
-            pop = config.pop.id,
-            generation = config.generation,
-            "edgeproxy {} runs",
-            env!("CARGO_PKG_VERSION")
-        );
-        self.notify.ready();
-        let mut status = interval(STATUS_EVERY);
-        let ending = loop {
-            tokio::select! {
-                biased;
-                ended = &mut self.routing => break Ending::Routed(fallen("routing", ended)),
-                ended = &mut self.prober => break Ending::Other(fallen("health", ended)),
-                request = self.signals.next() => match request {
-                    Request::Stop => break Ending::Other(Ok(())),
-                    Request::Reload => drop(self.reload()),
-                },
-                Some(command) = self.commands.recv() => self.obey(command),
-                fallen = self.tree.run() => if let Err(fallen) = fallen {
-                    let why = fallen.to_string();
-                    break Ending::Other(Err(ApplianceError::Failed { part: "admin", why }));
-                },
-                _ = status.tick() => self.publish("running"),
-            }
-        };
-        self.stop(ending).await
-    }
-
-    fn obey(&mut self, Command { ask, reply }: Command) {
-        let answer = match ask {
-            Ask::Reload => self.reload().map_err(|why| format!("not reloaded, nothing changed:\n{why}")),
-            Ask::Diff { text, base } => self.reload.compare(&text, &base),
-            Ask::Drain { prefix, deadline, reason } => {
-                self.drains.drain(self.reload.current(), &prefix, deadline, &reason)
-            }
-            Ask::Undrain { prefix } => self.drains.undrain(self.reload.current(), &prefix),
-        };
-        // An operator who went away needs no answer.
-        drop(reply.send(answer));
-    }
-
-    fn reload(&mut self) -> Result<Told, String> {
-        self.notify.reloading();
-        let result = self.reload.reload();
-        self.drains.follow(self.reload.current());
-        match &result {
-            Ok(changes) => info!("configuration reloaded\n{}", changes.text),
-            Err(problems) => error!("configuration refused, nothing changed\n{problems}"),
-        }
-        self.notify.ready();
-        self.publish("running");
-        result
-    }
-
-    /// The planned stop: graceful shutdown, withdrawal, sessions closed, addresses gone; only then
-    /// the doors for operators, and the journal last. A second signal ends it at once.
-    async fn stop(mut self, ending: Ending) -> Result<(), ApplianceError> {
-        self.notify.stopping();
-        self.publish("stopping");
-        self.stop_routing.cancel();
-        let outcome = match ending {
-            // It has closed its sessions before it ended.
-            Ending::Routed(outcome) => outcome,
-            Ending::Other(outcome) => {
-                let routed = self.wait_for_routing().await;
-                outcome.and(routed)
-            }
-        };
-        // Last of all, after the sessions.
-        self.stop_addresses.cancel();
-        if !matches!(outcome, Err(ApplianceError::Impatient)) {
-            match self.addresses.join(LAST_ADDRESSES).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => error!("the addresses are kept no more: {error}"),
-                Err(end) => error!("the thread of the addresses {end}: some may still be bound"),
-            }
-        }
-        self.stop_others.cancel();
-        // Nobody publishes any more.
-        drop(self.heart);
-        let _ = self.tree.run().await;
-        if outcome.is_ok() {
-            self.journal.note(None, Event::Stopped);
-        }
-        self.stop_journal.cancel();
-        if let Err(end) = self.keeper.join(LAST_ENTRIES).await {
-            warn!("the journal {end}: its last entries may be missing");
-        }
-        outcome
-    }
-
-    /// Waits for the routing thread, which has been told to stop, and keeps operators informed.
-    async fn wait_for_routing(&mut self) -> Result<(), ApplianceError> {
-        let mut status = interval(STATUS_EVERY);
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut self.routing => return fallen("routing", ended),
-                request = self.signals.next() => if request == Request::Stop {
-                    return Err(ApplianceError::Impatient);
-                },
-                Some(command) = self.commands.recv() => {
-                    let why = "edgeproxy is stopping and takes no commands any more";
-                    drop(command.reply.send(Err(why.to_owned())));
-                }
-                _ = self.tree.run() => {}
-                _ = status.tick() => self.publish("stopping"),
-            }
-        }
-    }
-
-    fn publish(&self, phase: &str) {
-        self.heart.beat();
-        let document = self.reload.process_status(phase, self.started.elapsed(), self.watchdog.hung());
-        self.process.send_replace(Arc::new(document));
-    }
-}
-
-/// What brought the stop about.
-enum Ending {
-    /// The routing thread ended by itself: there is nothing left to wait for.
-    Routed(Result<(), ApplianceError>),
-    /// A signal, or another part's end.
-    Other(Result<(), ApplianceError>),
 }
 
 /// The part of a configuration that the prober needs.
 #[must_use]
 pub fn health_plan(config: &Config) -> HealthPlan {
     HealthPlan { limits: config.health.clone(), services: config.services.clone() }
-}
-
-fn fallen<E: Into<ApplianceError>>(
-    part: &'static str,
-    ended: Result<Result<(), E>, End>,
-) -> Result<(), ApplianceError> {
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(error.into()),
-        Err(end) => Err(ApplianceError::Fallen { part, end }),
-    }
-}
-
-impl From<HealthError> for ApplianceError {
-    fn from(error: HealthError) -> Self {
-        Self::Failed { part: "health", why: error.to_string() }
-    }
-}
-
-/// The state is for its owner only.
-fn make_state(state: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(state)
 }
 
 fn raise_priority() {

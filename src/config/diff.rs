@@ -10,6 +10,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Config;
+use super::admin::Admin;
 use super::bgp::{Bgp, Neighbor};
 
 mod word;
@@ -79,10 +80,11 @@ impl Diff {
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Diff {
     let Config { generation, pop, bgp, anycast, services, health, admin, observe } = old;
+    let Admin { socket, operator_key, max_darkened } = admin;
 
     let mut restart = Words::default();
     restart.compare("pop.id", &pop.id, &new.pop.id, Clone::clone);
-    restart.compare("admin.socket", &admin.socket, &new.admin.socket, |path| path.display().to_string());
+    restart.compare("admin.socket", socket, &new.admin.socket, |path| path.display().to_string());
     let metrics =
         |it: &Option<_>| it.map_or("off".to_owned(), |socket: std::net::SocketAddr| socket.to_string());
     restart.compare("observe.metrics", &observe.metrics, &new.observe.metrics, metrics);
@@ -98,6 +100,8 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         .compare("bgp.shutdown.text", &bgp.shutdown.text, &new.bgp.shutdown.text, |text| format!("{text:?}"));
     process.debug("health.max_concurrent", &health.max_concurrent, &new.health.max_concurrent);
     process.debug("health.max_age", &health.max_age, &new.health.max_age);
+    process.optional("admin.operator_key", operator_key, &new.admin.operator_key);
+    process.text("admin.max_darkened", max_darkened, &new.admin.max_darkened);
     process.debug("observe.log.level", &observe.log.level, &new.observe.log.level);
 
     Diff {

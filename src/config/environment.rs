@@ -1,9 +1,11 @@
 //! What the environment says: a few variables, and a warning about those that look like ours but are not.
 #![expect(clippy::disallowed_methods, reason = "driver: the one reader of the environment")]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::generation::Step;
 
 /// The environment as the process found it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +20,8 @@ pub struct Environment {
     /// `EDGEPROXY_STATE`, or the first of `STATE_DIRECTORY`, which systemd sets for `StateDirectory=`: the
     /// directory of what a restart must not forget.
     pub state: Option<PathBuf>,
+    /// `EDGEPROXY_FAULT=apply:STEP`, a test hook: the process kills itself at this step of a transaction.
+    pub fault: Option<Step>,
     /// `NO_COLOR`: there and not empty.
     pub no_color: bool,
     /// Variables that begin with `EDGEPROXY_` and mean nothing, sorted: the configuration is a file.
@@ -50,6 +54,7 @@ impl Environment {
                     let list = value.to_string_lossy();
                     given_by_systemd = list.split(':').next().map(PathBuf::from);
                 }
+                "EDGEPROXY_FAULT" if fault(&value).is_some() => environment.fault = fault(&value),
                 "NO_COLOR" => environment.no_color = true,
                 other if other.starts_with("EDGEPROXY_") => environment.unknown.push(other.to_owned()),
                 _ => {}
@@ -62,6 +67,11 @@ impl Environment {
         environment.unknown.sort_unstable();
         environment
     }
+}
+
+/// The step that `apply:STEP` names.
+fn fault(value: &OsStr) -> Option<Step> {
+    value.to_str()?.strip_prefix("apply:").and_then(Step::named)
 }
 
 #[cfg(test)]
@@ -99,6 +109,16 @@ mod tests {
         assert_eq!(environment(&[("NO_COLOR", ""), ("NOTIFY_SOCKET", "")]), Environment::default());
         assert_eq!(environment(&[("WATCHDOG_USEC", "5"), ("WATCHDOG_PID", "41")]).watchdog, None);
         assert_eq!(environment(&[("WATCHDOG_USEC", "soon")]).watchdog, None);
+    }
+
+    #[test]
+    fn a_fault_is_a_step_of_a_transaction() {
+        for step in Step::ALL {
+            let value = format!("apply:{}", step.name());
+            assert_eq!(environment(&[("EDGEPROXY_FAULT", &value)]).fault, Some(step));
+        }
+        let read = environment(&[("EDGEPROXY_FAULT", "apply:never")]);
+        assert_eq!((read.fault, read.unknown), (None, vec!["EDGEPROXY_FAULT".to_owned()]));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Reads a configuration file and judges it as a whole.
-#![expect(clippy::disallowed_methods, reason = "driver: reads the configuration file")]
+#![expect(clippy::disallowed_methods, reason = "driver: reads the configuration file and its signature")]
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,6 +9,7 @@ use super::Config;
 use super::decode;
 use super::problem::{Problem, Problems};
 use super::read::{Sheet, Spot};
+use super::signature::{self, Signature, SignatureError};
 use super::tree::{self, MOST_BYTES};
 
 /// Why there is no configuration.
@@ -20,26 +21,74 @@ pub enum LoadError {
     /// What is in it; the text names every problem.
     #[error("{0}")]
     Invalid(Problems),
+    /// It is good, but nobody who may has signed it.
+    #[error("{}: {source}", path.display())]
+    Unsigned { path: PathBuf, source: SignatureError },
 }
 
-/// Reads a file. Relative paths of secrets begin in its directory.
+/// A configuration as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub text: String,
+    /// Absolute: where relative paths of secrets begin.
+    pub base: PathBuf,
+    pub signature: Option<Signature>,
+}
+
+impl Source {
+    /// What the text says.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(&self) -> Result<Config, Problems> {
+        parse(&self.text, &self.base)
+    }
+}
+
+/// Reads a file and judges it. Relative paths of secrets begin in its directory.
 ///
 /// # Errors
 /// When it cannot be read, or when anything in it is wrong: then all that is wrong.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
+    let invalid = |problems: Problems| LoadError::Invalid(problems.in_file(path));
+    read(path)?.parse().map_err(invalid)
+}
+
+/// Reads a file, and its signature from `FILE.sig` if there is one, and judges neither.
+///
+/// # Errors
+/// When it cannot be read, or is no text.
+pub fn read(path: &Path) -> Result<Source, LoadError> {
     let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
-    let mut octets = Vec::new();
     // One octet over the limit is enough for `parse` to refuse it.
-    let limit = MOST_BYTES as u64 + 1;
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut octets)).map_err(unreadable)?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    let read = match std::str::from_utf8(&octets) {
-        Ok(text) => parse(text, base),
+    let octets = beginning(path, MOST_BYTES + 1).map_err(unreadable)?;
+    let text = match String::from_utf8(octets) {
+        Ok(text) => text,
         // The limit may have cut a character in two.
-        Err(_) if octets.len() > MOST_BYTES => parse(&" ".repeat(MOST_BYTES + 1), base),
-        Err(error) => Err(not_utf8(&octets, error.valid_up_to())),
+        Err(error) if error.as_bytes().len() > MOST_BYTES => " ".repeat(MOST_BYTES + 1),
+        Err(error) => {
+            let problems = not_utf8(error.as_bytes(), error.utf8_error().valid_up_to());
+            return Err(LoadError::Invalid(problems.in_file(path)));
+        }
     };
-    read.map_err(|problems| LoadError::Invalid(problems.in_file(path)))
+    let whole = std::path::absolute(path).map_err(unreadable)?;
+    let base = whole.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut beside = whole.into_os_string();
+    beside.push(".sig");
+    let beside = PathBuf::from(beside);
+    let signature = match beginning(&beside, signature::MOST_OCTETS) {
+        Ok(octets) => Some(Signature::read(&octets)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(LoadError::Unreadable { path: beside, source }),
+    };
+    Ok(Source { text, base, signature })
+}
+
+/// The first octets of a file.
+pub(super) fn beginning(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    File::open(path)?.take(most as u64).read_to_end(&mut octets)?;
+    Ok(octets)
 }
 
 /// Reads a text; `base` is the directory in which relative paths of secrets begin.

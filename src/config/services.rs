@@ -127,4 +127,11 @@ impl Check {
     pub fn target(&self, backend: &Backend) -> SocketAddr {
         SocketAddr::new(backend.address, self.port.unwrap_or(backend.port))
     }
+
+    /// Whether another check asks the same question of its backend at the same place, so that what is known
+    /// of this one stays true. How often and how many times it is asked does not matter.
+    #[must_use]
+    pub fn asks_the_same(&self, backend: &Backend, other: &Self, its: &Backend) -> bool {
+        self.target(backend) == other.target(its) && self.probe == other.probe && self.source == other.source
+    }
 }

@@ -88,11 +88,9 @@ impl Check {
     }
 
     /// Whether a new configuration still asks the same question at the same place, so that what is
-    /// known stays true. How often and how many times it is asked does not matter.
+    /// known stays true.
     pub(super) fn asks_the_same(&self, backend: &services::Backend, settings: &services::Check) -> bool {
-        self.target == settings.target(backend)
-            && self.settings.probe == settings.probe
-            && self.settings.source == settings.source
+        self.settings.asks_the_same(&self.backend, settings, backend)
     }
 
     /// Takes a new configuration of the same question. Says whether the rhythm of probing changed.

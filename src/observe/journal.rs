@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// What first made something happen: a verdict, a command, a timer. Every entry that follows from it carries
 /// the same id, so that an UPDATE can be followed back to the probe behind it. Unique over restarts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct CauseId(u64);
 

@@ -68,6 +68,14 @@ impl Logs {
         Ok(Self { level, lines })
     }
 
+    /// Logging that nobody has set up, for tests of those who hold it.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        let (send, _) = sync_channel(1);
+        let (_, level) = reload::Layer::new(targets(Level::INFO));
+        Self { level, lines: Lines { send, dropped: Arc::default() } }
+    }
+
     /// Changes the least severity that is logged.
     pub fn set_level(&self, level: Level) {
         // It fails only after the subscriber is gone, when nobody logs any more.

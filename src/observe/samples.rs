@@ -18,6 +18,8 @@ pub(crate) fn process() -> ProcessStatus {
         phase: "running".into(),
         refused_reload: None,
         hung_threads: Vec::new(),
+        pending: None,
+        undone: None,
     }
 }
 

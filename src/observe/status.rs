@@ -23,6 +23,20 @@ pub struct ProcessStatus {
     pub refused_reload: Option<String>,
     /// Threads that the watchdog finds to hang; systemd hears nothing meanwhile.
     pub hung_threads: Vec<String>,
+    /// A configuration that is in force for a time only.
+    pub pending: Option<PendingStatus>,
+    /// What was undone because nobody confirmed it, until something else is accepted.
+    pub undone: Option<String>,
+}
+
+/// A configuration that waits for its confirmation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingStatus {
+    pub generation: u64,
+    /// What is left of its time.
+    pub confirm_within_ms: u64,
+    /// What comes back after it.
+    pub back_to: u64,
 }
 
 /// One neighbor's session.

@@ -49,6 +49,8 @@ fn what_is_left_out_has_its_default() {
         ("health.max_concurrent", config.health.max_concurrent.to_string(), "512"),
         ("health.max_age", format!("{:?}", config.health.max_age), "3s"),
         ("admin.socket", config.admin.socket.display().to_string(), "/run/edgeproxy/edgeproxy.sock"),
+        ("admin.operator_key", format!("{:?}", config.admin.operator_key), "None"),
+        ("admin.max_darkened", config.admin.max_darkened.to_string(), "0"),
         ("observe.metrics", metrics, "127.0.0.1:9090"),
     ];
     for (word, found, expected) in table {

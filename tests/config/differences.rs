@@ -133,6 +133,11 @@ fn what_a_reload_cannot_change_is_named() {
     }
     let diff = after("level: info", "level: debug");
     assert_eq!(diff.process[0].to_string(), "observe.log.level info → debug");
+    let diff = after("max_darkened: 0 ", "max_darkened: 2 ");
+    assert_eq!(diff.process[0].to_string(), "admin.max_darkened 0 → 2");
+    let key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let diff = after("max_darkened: 0 ", &format!("operator_key: {key}\n  max_darkened: 0 "));
+    assert_eq!(diff.process[0].to_string(), format!("admin.operator_key none → {key}"));
     assert!(diff.restart.is_empty());
 }
 

@@ -1,5 +1,6 @@
 //! What a step does to the lab.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ impl Runner<'_> {
                 node.namespace.ip(&["link", "set", interface, state]).map_err(words)?;
                 Ok(at)
             }
+            Action::Restart { at, environment } => self.restart(at, environment).map_err(words),
             Action::Config(new) => self.configure(new),
             Action::RefuseAll { at, directory } => self.refuse_all(at, directory),
             Action::Busy(count) => {
@@ -136,6 +138,17 @@ impl Runner<'_> {
             Some(router) => router.start(),
             None => Err(io::Error::other(format!("{host} runs nothing"))),
         }
+    }
+
+    fn restart(&mut self, at: &str, environment: &BTreeMap<String, String>) -> io::Result<Moment> {
+        let node = self.lab.node_mut(at)?;
+        let edgeproxy =
+            node.edgeproxy.as_mut().ok_or_else(|| io::Error::other(format!("{at} runs no edgeproxy")))?;
+        if edgeproxy.pid().is_some() {
+            edgeproxy.kill()?;
+        }
+        edgeproxy.set_environment(environment.clone());
+        edgeproxy.start()
     }
 
     fn terminate(&mut self, at: &str, code: i32) -> Result<Moment, String> {

@@ -1,5 +1,6 @@
 //! What a step does to the lab.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -40,6 +41,12 @@ pub enum Action {
     Link {
         interface: String,
         up: bool,
+    },
+    /// SIGKILL to edgeproxy if it runs still, and a start with these variables besides its own.
+    Restart {
+        at: String,
+        #[serde(default)]
+        environment: BTreeMap<String, String>,
     },
     Config(NewConfig),
     /// Gives edgeproxy every file of a directory; each must be refused whole, naming a line.

@@ -46,6 +46,10 @@ fn every_path_has_one_method_and_one_door() {
         ("/v1/events",    "GET",  405, 404),
         ("/v1/reload",    "POST", 405, 404),
         ("/v1/diff",      "POST", 405, 404),
+        ("/v1/plan",      "POST", 405, 404),
+        ("/v1/apply",     "POST", 405, 404),
+        ("/v1/confirm",   "POST", 405, 404),
+        ("/v1/rollback",  "POST", 405, 404),
         ("/metrics",      "GET",  405, 200),
         ("/healthz",      "GET",  405, 200),
         ("/",             "-",    404, 404),
@@ -81,6 +85,38 @@ fn commands_are_handed_over_with_what_they_carry() {
         ask(Door::Operator, "POST", "/v1/diff?base=/etc/edge%20proxy", &snapshot()),
         Route::Command(Ask::Diff { text: "generation: 8\n".to_owned(), base: "/etc/edge proxy".into() })
     );
+}
+
+#[test]
+fn transactions_carry_their_conditions() {
+    let offered = |signature: Option<&str>| Offered {
+        text: "generation: 8\n".to_owned(),
+        base: "/etc".into(),
+        signature: signature.map(str::to_owned),
+    };
+    let within = Some(Duration::from_millis(1500));
+    let table = [
+        ("/v1/plan?base=/etc", Ask::Plan(offered(None))),
+        (
+            "/v1/apply?base=/etc",
+            Ask::Apply { offered: offered(None), confirm_within: None, allow_withdraw: false },
+        ),
+        (
+            "/v1/apply?base=/etc&confirm_within_ms=1500&allow_withdraw=1&signature=Zg%3D%3D",
+            Ask::Apply { offered: offered(Some("Zg==")), confirm_within: within, allow_withdraw: true },
+        ),
+        ("/v1/confirm", Ask::Confirm),
+        ("/v1/rollback", Ask::Rollback { to: None, allow_withdraw: false }),
+        ("/v1/rollback?to=7&allow_withdraw=1", Ask::Rollback { to: Some(7), allow_withdraw: true }),
+    ];
+    for (target, expected) in table {
+        assert_eq!(ask(Door::Operator, "POST", target, &snapshot()), Route::Command(expected), "{target}");
+    }
+    for target in ["/v1/rollback?to=seven", "/v1/apply?confirm_within_ms=-1"] {
+        let refused = answer("POST", target);
+        assert_eq!(refused.status, 400);
+        assert!(refused.body.contains("is no whole number"), "{}", refused.body);
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ async fn lab() -> Lab {
         recorder: Recorder::new(),
         commands: send,
     };
-    let admin = Admin { socket: socket.clone() };
+    let admin = Admin { socket: socket.clone(), ..Admin::default() };
     let server = Server::open(&admin, Some(SocketAddr::from(([127, 0, 0, 1], 0))), inputs).await.unwrap();
     let metrics = server.metrics_address().unwrap();
     let stop = CancellationToken::new();
@@ -82,6 +82,7 @@ async fn commands_are_answered_by_whoever_takes_them() {
                         let text = format!("{text} in {}", base.display());
                         Ok(Told { text, document: serde_json::json!({ "keep": 1 }) })
                     }
+                    other => Err(format!("{other:?}")),
                 })
                 .unwrap();
         }

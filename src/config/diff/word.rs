@@ -45,11 +45,11 @@ impl Words {
         self.compare(word, old, new, |value| format!("{value:?}").to_lowercase());
     }
 
-    fn text<T: PartialEq + Display>(&mut self, word: &str, old: &T, new: &T) {
+    pub(super) fn text<T: PartialEq + Display>(&mut self, word: &str, old: &T, new: &T) {
         self.compare(word, old, new, ToString::to_string);
     }
 
-    fn optional<T: PartialEq + Display>(&mut self, word: &str, old: &Option<T>, new: &Option<T>) {
+    pub(super) fn optional<T: PartialEq + Display>(&mut self, word: &str, old: &Option<T>, new: &Option<T>) {
         self.compare(word, old, new, |value| value.as_ref().map_or("none".to_owned(), ToString::to_string));
     }
 

@@ -1,0 +1,216 @@
+//! The life of the process after its start: signals, commands, and the order of its stop.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the clock of the process")]
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{interval, sleep_until};
+use tracing::{error, info, warn};
+
+use super::ApplianceError;
+use super::shutdown::Request;
+use super::wiring::Appliance;
+use crate::admin::{Ask, Command, Told};
+use crate::health::HealthError;
+use crate::observe::journal::Event;
+use crate::supervise::End;
+
+/// How often the process's own status is renewed; also the beat of the control loop's heart.
+const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// How long taking the addresses away may take; the thread is given up after twice that.
+const LAST_ADDRESSES: Duration = Duration::from_millis(1_200);
+/// How long the last entries of the journal may take to be written; the thread is given up after twice that.
+const LAST_ENTRIES: Duration = Duration::from_millis(250);
+
+impl Appliance {
+    /// Runs until a signal asks for the stop, or an essential part ends.
+    ///
+    /// # Errors
+    /// [`ApplianceError`] of the part that ended.
+    pub async fn run(mut self) -> Result<(), ApplianceError> {
+        let config = self.transactions.in_force().config();
+        info!(
+            pop = config.pop.id,
+            generation = config.generation,
+            "edgeproxy {} runs",
+            env!("CARGO_PKG_VERSION")
+        );
+        self.notify.ready();
+        let mut status = interval(STATUS_EVERY);
+        let ending = loop {
+            tokio::select! {
+                biased;
+                ended = &mut self.routing => break Ending::Routed(fallen("routing", ended)),
+                ended = &mut self.prober => break Ending::Other(fallen("health", ended)),
+                request = self.signals.next() => match request {
+                    Request::Stop => break Ending::Other(Ok(())),
+                    Request::Reload => drop(self.reload()),
+                },
+                // Before the commands: what is late to confirm is undone.
+                () = at(self.transactions.next_deadline()) => {
+                    if let Some(text) = self.transactions.handle_timeout(Instant::now()) {
+                        let document = serde_json::Value::Null;
+                        drop(self.transacted("undo", Ok(Told { text, document })));
+                    }
+                }
+                Some(command) = self.commands.recv() => self.obey(command),
+                fallen = self.tree.run() => if let Err(fallen) = fallen {
+                    let why = fallen.to_string();
+                    break Ending::Other(Err(ApplianceError::Failed { part: "admin", why }));
+                },
+                _ = status.tick() => self.publish("running"),
+            }
+        };
+        self.stop(ending).await
+    }
+
+    fn obey(&mut self, Command { ask, reply }: Command) {
+        let now = Instant::now();
+        let answer = match ask {
+            Ask::Reload => self.reload().map_err(|why| format!("not reloaded, nothing changed:\n{why}")),
+            Ask::Diff { text, base } => self.transactions.in_force().compare(&text, &base),
+            Ask::Plan(offered) => self.transactions.plan(offered, now),
+            Ask::Apply { offered, confirm_within, allow_withdraw } => {
+                let applied = self.transactions.apply(offered, confirm_within, allow_withdraw, now);
+                self.transacted("apply", applied)
+            }
+            Ask::Confirm => {
+                let confirmed = self.transactions.confirm();
+                self.transacted("confirm", confirmed)
+            }
+            Ask::Rollback { to, allow_withdraw } => {
+                let back = self.transactions.rollback(to, allow_withdraw, now);
+                self.transacted("rollback", back)
+            }
+            Ask::Drain { prefix, deadline, reason } => {
+                self.drains.drain(self.transactions.in_force().config(), &prefix, deadline, &reason)
+            }
+            Ask::Undrain { prefix } => self.drains.undrain(self.transactions.in_force().config(), &prefix),
+        };
+        // An operator who went away needs no answer.
+        drop(reply.send(answer));
+    }
+
+    fn reload(&mut self) -> Result<Told, String> {
+        self.notify.reloading();
+        let result = self.transactions.reload(Instant::now());
+        let result = self.transacted("reload", result);
+        self.notify.ready();
+        result
+    }
+
+    /// Whatever was put in force or refused is told to all who want to know.
+    fn transacted(&mut self, what: &str, result: Result<Told, String>) -> Result<Told, String> {
+        self.drains.follow(self.transactions.in_force().config());
+        let words = match &result {
+            Ok(told) => &told.text,
+            Err(why) => why,
+        };
+        match result {
+            Ok(_) => info!("{what}: done\n{words}"),
+            Err(_) => error!("{what}: refused, nothing changed\n{words}"),
+        }
+        let (command, words, accepted) = (what.to_owned(), words.clone(), result.is_ok());
+        self.journal.note(None, Event::Operator { command, words, accepted });
+        self.publish("running");
+        result
+    }
+
+    /// The planned stop: graceful shutdown, withdrawal, sessions closed, addresses gone; only then
+    /// the doors for operators, and the journal last. A second signal ends it at once.
+    async fn stop(mut self, ending: Ending) -> Result<(), ApplianceError> {
+        self.notify.stopping();
+        self.publish("stopping");
+        self.stop_routing.cancel();
+        let outcome = match ending {
+            // It has closed its sessions before it ended.
+            Ending::Routed(outcome) => outcome,
+            Ending::Other(outcome) => {
+                let routed = self.wait_for_routing().await;
+                outcome.and(routed)
+            }
+        };
+        // Last of all, after the sessions.
+        self.stop_addresses.cancel();
+        if !matches!(outcome, Err(ApplianceError::Impatient)) {
+            match self.addresses.join(LAST_ADDRESSES).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!("the addresses are kept no more: {error}"),
+                Err(end) => error!("the thread of the addresses {end}: some may still be bound"),
+            }
+        }
+        self.stop_others.cancel();
+        // Nobody publishes any more.
+        drop(self.heart);
+        let _ = self.tree.run().await;
+        if outcome.is_ok() {
+            self.journal.note(None, Event::Stopped);
+        }
+        self.stop_journal.cancel();
+        if let Err(end) = self.keeper.join(LAST_ENTRIES).await {
+            warn!("the journal {end}: its last entries may be missing");
+        }
+        outcome
+    }
+
+    /// Waits for the routing thread, which has been told to stop, and keeps operators informed.
+    async fn wait_for_routing(&mut self) -> Result<(), ApplianceError> {
+        let mut status = interval(STATUS_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut self.routing => return fallen("routing", ended),
+                request = self.signals.next() => if request == Request::Stop {
+                    return Err(ApplianceError::Impatient);
+                },
+                Some(command) = self.commands.recv() => {
+                    let why = "edgeproxy is stopping and takes no commands any more";
+                    drop(command.reply.send(Err(why.to_owned())));
+                }
+                _ = self.tree.run() => {}
+                _ = status.tick() => self.publish("stopping"),
+            }
+        }
+    }
+
+    pub(super) fn publish(&self, phase: &str) {
+        self.heart.beat();
+        let (uptime, hung) = (self.started.elapsed(), self.watchdog.hung());
+        let document = self.transactions.process_status(phase, uptime, hung, Instant::now());
+        self.process.send_replace(Arc::new(document));
+    }
+}
+
+/// What brought the stop about.
+enum Ending {
+    /// The routing thread ended by itself: there is nothing left to wait for.
+    Routed(Result<(), ApplianceError>),
+    /// A signal, or another part's end.
+    Other(Result<(), ApplianceError>),
+}
+
+fn fallen<E: Into<ApplianceError>>(
+    part: &'static str,
+    ended: Result<Result<(), E>, End>,
+) -> Result<(), ApplianceError> {
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(end) => Err(ApplianceError::Fallen { part, end }),
+    }
+}
+
+impl From<HealthError> for ApplianceError {
+    fn from(error: HealthError) -> Self {
+        Self::Failed { part: "health", why: error.to_string() }
+    }
+}
+
+/// Waits for a moment; for ever if there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}
