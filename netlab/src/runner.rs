@@ -3,6 +3,7 @@
 mod actions;
 mod expectations;
 mod measures;
+mod soak;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -132,6 +133,7 @@ impl Runner<'_> {
             Step::Ratio(ratio) => self.ratio(ratio),
             Step::Cpu { figure, of } => self.cpu(figure, of),
             Step::Share(share) => self.share(share),
+            Step::Soak(soak) => self.soak(soak),
         }
     }
 

@@ -3,6 +3,7 @@
 mod actions;
 mod expectations;
 mod measures;
+mod soak;
 mod topology;
 mod values;
 
@@ -19,6 +20,7 @@ pub use expectations::{
 pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
 /// A step with its place in the file.
 pub use serde_yaml::Spanned;
+pub use soak::{Soak, SoakFaults, SoakNeighbor, SoakPrefix};
 pub use topology::{Capture, CollectorConfig, EdgeProxyConfig, ExabgpConfig, Host, Link, LinkEnd};
 use values::{duration, three_minutes};
 
@@ -74,6 +76,7 @@ pub enum Step {
     },
     /// One figure over what a traffic client sent.
     Share(Share),
+    Soak(Box<Soak>),
 }
 
 #[cfg(test)]

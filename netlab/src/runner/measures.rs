@@ -114,7 +114,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn record(&mut self, name: &str, figure: Figure, goal: Option<&str>) -> Result<(), String> {
+    pub(super) fn record(&mut self, name: &str, figure: Figure, goal: Option<&str>) -> Result<(), String> {
         let figure = match goal {
             Some(goal) => {
                 let goal = goal.parse().map_err(|error: crate::figures::GoalError| error.to_string())?;
