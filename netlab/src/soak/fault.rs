@@ -5,7 +5,6 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::moment::Moment;
-use crate::scenario::{Action, SetService};
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -28,29 +27,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What brings it about, and what heals it; `None` for what is over at once.
+    /// Whether there is nothing to heal afterwards.
     #[must_use]
-    pub fn actions(self, target: &str) -> Option<(Action, Action)> {
-        let target = || target.to_owned();
-        let set = |change: fn(&mut SetService, bool), on| {
-            let mut set =
-                SetService { service: target(), status: None, refuse: None, hang: None, delay: None };
-            change(&mut set, on);
-            Action::Set(set)
-        };
-        let status: fn(&mut SetService, bool) = |set, on| set.status = Some(if on { 500 } else { 200 });
-        let hang: fn(&mut SetService, bool) = |set, on| set.hang = Some(on);
-        match self {
-            Self::Kill => Some((Action::Kill(target()), Action::Start(target()))),
-            Self::Stop => Some((Action::Stop(target()), Action::Cont(target()))),
-            Self::Error => Some((set(status, true), set(status, false))),
-            Self::Hang => Some((set(hang, true), set(hang, false))),
-            Self::Down => {
-                let link = |up| Action::Link { interface: target(), up };
-                Some((link(false), link(true)))
-            }
-            Self::Reload | Self::Broken => None,
-        }
+    pub fn is_over_at_once(self) -> bool {
+        matches!(self, Self::Reload | Self::Broken)
     }
 }
 
@@ -75,10 +55,7 @@ impl Entry {
     /// When it was over beyond doubt; `None` while it lasts.
     #[must_use]
     pub fn over(&self) -> Option<Moment> {
-        match self.fault {
-            Fault::Reload | Fault::Broken => Some(self.begun.after),
-            _ => self.healed.map(|healed| healed.after),
-        }
+        if self.fault.is_over_at_once() { Some(self.begun.after) } else { self.healed.map(|done| done.after) }
     }
 
     /// The line of a log, with times in seconds after `start`.

@@ -105,9 +105,7 @@ impl Model<'_> {
     }
 
     fn lasting(&self, target: &str) -> impl Iterator<Item = &Entry> {
-        self.entries
-            .iter()
-            .filter(move |e| e.target == target && !matches!(e.fault, Fault::Reload | Fault::Broken))
+        self.entries.iter().filter(move |e| e.target == target && !e.fault.is_over_at_once())
     }
 }
 

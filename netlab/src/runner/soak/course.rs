@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::edgeproxy::EdgeProxy;
 use crate::moment::Moment;
 use crate::runner::Runner;
-use crate::scenario::{Action, Soak};
+use crate::scenario::{Action, SetService, Soak};
 use crate::soak::fault::{Done, Entry, Fault};
 use crate::soak::growth::Look;
 use crate::soak::plan::{Dice, Planned};
@@ -121,10 +121,15 @@ impl Runner<'_> {
             return Ok(());
         }
         let before = Moment::now();
-        let (done, healing) = match (fault.actions(target), fault) {
-            (Some((begin, heal)), _) => (self.act(&begin).map(drop), Some(heal)),
-            (None, Fault::Reload) => (self.reload(soak, course), None),
-            (None, _) => (self.refuse(soak, course), None),
+        let name = || target.clone();
+        let (done, healing) = match fault {
+            Fault::Kill => self.begin(&Action::Kill(name()), Action::Start(name())),
+            Fault::Stop => self.begin(&Action::Stop(name()), Action::Cont(name())),
+            Fault::Error => self.begin(&status(target, 500), status(target, 200)),
+            Fault::Hang => self.begin(&hang(target, true), hang(target, false)),
+            Fault::Down => self.begin(&link(target, false), link(target, true)),
+            Fault::Reload => (self.reload(soak, course), None),
+            Fault::Broken => (self.refuse(soak, course), None),
         };
         done.map_err(|why| format!("{:.3} s, {target} {fault}: {why}", course.seconds(before)))?;
         let after = Moment::now();
@@ -134,6 +139,11 @@ impl Runner<'_> {
         let begun = Done { before, after };
         course.entries.push(Entry { target: target.clone(), fault: *fault, begun, healed: None });
         Ok(())
+    }
+
+    /// Does the one now; the other is to follow.
+    fn begin(&mut self, action: &Action, healing: Action) -> (Result<(), String>, Option<Action>) {
+        (self.act(action).map(drop), Some(healing))
     }
 
     fn heal_next(&mut self, course: &mut Course) -> Result<(), String> {
@@ -205,4 +215,18 @@ impl Runner<'_> {
         let node = self.lab.node_mut(host).map_err(|error| error.to_string())?;
         node.edgeproxy.as_mut().ok_or_else(|| format!("{host} runs no edgeproxy"))
     }
+}
+
+fn status(service: &str, status: u16) -> Action {
+    let service = service.to_owned();
+    Action::Set(SetService { service, status: Some(status), refuse: None, hang: None, delay: None })
+}
+
+fn hang(service: &str, hang: bool) -> Action {
+    let service = service.to_owned();
+    Action::Set(SetService { service, status: None, refuse: None, hang: Some(hang), delay: None })
+}
+
+fn link(interface: &str, up: bool) -> Action {
+    Action::Link { interface: interface.to_owned(), up }
 }
