@@ -26,9 +26,9 @@ const SETTLED: Duration = Duration::from_secs(10);
 const MOST_MIB: f64 = 32.0;
 const MOST_DESCRIPTORS: f64 = 32.0;
 
-/// A stretch of time in which a neighbor was told wrong.
+/// A stretch of time in which a neighbor was told wrong, or nothing.
 struct Wrong<'a> {
-    prefix: IpNetwork,
+    what: String,
     neighbor: &'a SoakNeighbor,
     span: Span,
 }
@@ -50,22 +50,25 @@ impl Runner<'_> {
             let held = model.held(&known, &events);
             for prefix in &soak.prefixes {
                 let served = Prefix { prefix: prefix.prefix, backends: prefix.served_by.clone() };
-                let wrong = |span| Wrong { prefix: prefix.prefix, neighbor, span };
+                let wrong = |span| Wrong { what: prefix.prefix.to_string(), neighbor, span };
                 blackholes.extend(model.announced_not_served(&served, &held).iter().map(wrong));
                 missing.extend(model.served_not_announced(&served, &held).iter().map(wrong));
             }
-            silent.extend(model.without_session(&known, &held).iter());
+            let wrong = |span| Wrong { what: "no session".to_owned(), neighbor, span };
+            silent.extend(model.without_session(&known, &held).iter().map(wrong));
             at_last.push((neighbor, held.at_last));
         }
-        self.figures_of(soak, course, [&blackholes, &missing], &silent)?;
+        self.figures_of(soak, course, [&blackholes, &missing, &silent])?;
         let blackholes = self.worst(blackholes, course)?;
         let missing = self.worst(missing, course)?;
+        let silent = self.worst(silent, course)?;
         let mut log = String::new();
         for entry in &course.entries {
             let _ = writeln!(log, "{}", entry.line(course.start));
         }
         let _ = write!(log, "\nannounced and not served for longest:\n{}", words(&blackholes));
         let _ = write!(log, "\nserved and not announced for longest:\n{}", words(&missing));
+        let _ = write!(log, "\nwithout a session for longest:\n{}", words(&silent));
         let file = self.lab.work.join("soak.log");
         std::fs::write(&file, &log).map_err(|error| format!("{}: {error}", file.display()))?;
         self.tell(&format!("announced and not served for longest:\n{}", words(&blackholes)));
@@ -92,19 +95,18 @@ impl Runner<'_> {
         &mut self,
         soak: &Soak,
         course: &Course,
-        [blackholes, missing]: [&[Wrong<'_>]; 2],
-        silent: &[Span],
+        [blackholes, missing, silent]: [&[Wrong<'_>]; 3],
     ) -> Result<(), String> {
-        let ms = |span: Span| span.length().as_secs_f64() * 1e3;
-        let lengths = |list: &[Wrong<'_>]| list.iter().map(|wrong| ms(wrong.span)).collect::<Vec<_>>();
-        let silent: Vec<f64> = silent.iter().copied().map(ms).collect();
+        let lengths = |list: &[Wrong<'_>]| -> Vec<f64> {
+            list.iter().map(|wrong| wrong.span.length().as_secs_f64() * 1e3).collect()
+        };
         let faults = course.entries.len();
         self.record("faults", Figure::single(faults as f64, "faults", faults), None)?;
         let memory: Vec<f64> = course.looks.iter().map(|look| look.memory_mib).collect();
         let descriptors: Vec<f64> = course.looks.iter().map(|look| f64::from(look.descriptors)).collect();
         for (name, samples, unit) in [
             ("served_not_announced", &lengths(missing), "ms"),
-            ("without_session", &silent, "ms"),
+            ("without_session", &lengths(silent), "ms"),
             ("memory", &memory, "MiB"),
             ("descriptors", &descriptors, "files"),
         ] {
@@ -132,7 +134,7 @@ impl Runner<'_> {
 
     /// What was broken, and what the neighbor was told, around that time.
     fn circumstances(&self, wrong: &Wrong<'_>, course: &Course) -> Result<String, String> {
-        let Wrong { prefix, neighbor, span } = wrong;
+        let Wrong { what, neighbor, span } = wrong;
         let (from, until) = (span.from - AROUND, span.until + AROUND);
         let mut lines = Vec::new();
         for entry in &course.entries {
@@ -152,7 +154,7 @@ impl Runner<'_> {
         }
         lines.sort_by_key(|(at, _)| *at);
         let mut text = format!(
-            "{prefix} at {} for {:.1} ms from {:.3} s to {:.3} s\n",
+            "{what} at {} for {:.1} ms from {:.3} s to {:.3} s\n",
             neighbor.host,
             span.length().as_secs_f64() * 1e3,
             course.seconds(span.from),
