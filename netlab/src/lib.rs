@@ -20,5 +20,6 @@ pub mod process;
 pub mod runner;
 pub mod scenario;
 pub mod service;
+pub mod soak;
 pub mod sys;
 pub mod traffic;

@@ -4,6 +4,7 @@ mod actions;
 mod expectations;
 mod flows;
 mod measures;
+mod soak;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -137,6 +138,7 @@ impl Runner<'_> {
             Step::Cpu { figure, of } => self.cpu(figure, of),
             Step::Share(share) => self.share(share),
             Step::Flows(figure) => self.flow_figure(figure),
+            Step::Soak(soak) => self.soak(soak),
         }
     }
 

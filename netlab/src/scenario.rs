@@ -4,6 +4,7 @@ mod actions;
 mod expectations;
 mod flows;
 mod measures;
+mod soak;
 mod topology;
 mod values;
 
@@ -21,6 +22,7 @@ pub use flows::{ExpectFlows, FlowFigure, Flows};
 pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
 /// A step with its place in the file.
 pub use serde_yaml::Spanned;
+pub use soak::{Soak, SoakFaults, SoakNeighbor, SoakPrefix};
 pub use topology::{Capture, CollectorConfig, EdgeProxyConfig, ExabgpConfig, Host, Link, LinkEnd};
 use values::{duration, three_minutes};
 
@@ -78,6 +80,7 @@ pub enum Step {
     Share(Share),
     /// One figure over what a client's flows did.
     Flows(FlowFigure),
+    Soak(Box<Soak>),
 }
 
 #[cfg(test)]
