@@ -254,6 +254,40 @@ fn too_many_prefixes_close_the_session_and_keep_it_closed() {
     pop.assert_unharmed("too many prefixes");
 }
 
+#[test]
+fn the_last_words_reach_a_neighbor_that_keeps_sending() {
+    if is_skipped("the_last_words_reach_a_neighbor_that_keeps_sending") {
+        return;
+    }
+    let mut pop = Pop::new(1, ", max_prefixes: 10");
+    let mut raw = pop.connect(1);
+    raw.establish(1);
+    let many = craft::announce(&craft::many(Ipv4Addr::new(203, 0, 0, 0), 100), &[ASN], hostile(1).into());
+    // Far more than the router reads at once. Closed over what is unread, it would answer with a reset,
+    // which makes some systems forget what they have not yet handed to their BGP.
+    raw.send_whole(&many.repeat(4 * 1024 * 1024 / many.len()));
+    assert!(matches!(raw.hear_end(), Ok(Some((6, 1, _)))));
+    pop.assert_unharmed("a neighbor that keeps sending");
+}
+
+#[test]
+fn a_neighbor_that_never_closes_does_not_hold_the_stop() {
+    if is_skipped("a_neighbor_that_never_closes_does_not_hold_the_stop") {
+        return;
+    }
+    let mut pop = Pop::new(1, "");
+    let mut raw = pop.connect(1);
+    raw.establish(1);
+    let begin = Instant::now();
+    pop.router.terminate().unwrap();
+    pop.router.wait_exit(LONG).unwrap();
+    // One second of GRACEFUL_SHUTDOWN is configured; half a second is the neighbor's to close.
+    let took = begin.elapsed();
+    println!("stopped after {took:?}");
+    assert!(took >= Duration::from_millis(1400) && took < Duration::from_secs(6), "{took:?}");
+    assert!(matches!(raw.hear_end(), Ok(Some((6, 2, _)))), "RFC 9003: Cease, administrative shutdown");
+}
+
 /// RFC 2918 §4; and RFC 6286 §2.1: another AS may use our identifier.
 #[test]
 fn a_neighbor_with_our_identifier_may_ask_again() {

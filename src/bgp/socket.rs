@@ -2,11 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "driver: owns the deadline of a dial")]
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -169,4 +169,10 @@ pub fn welcome(stream: &TcpStream, neighbor: &Neighbor, internal: bool) -> Resul
         .set_nodelay(true)
         .and_then(|()| set_ttl(stream, neighbor, internal))
         .map_err(|error| error.to_string())
+}
+
+/// Sends FIN after what is written; the connection can still be read.
+pub fn end_writing(stream: &TcpStream) {
+    // It fails only where the connection is gone, which the next read shows.
+    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
 }

@@ -57,6 +57,14 @@ struct Running {
     task: Task<()>,
 }
 
+impl Running {
+    /// Waits for the task's end. The channels live until then: a task whose commands are gone takes it
+    /// that nobody waits for its last words.
+    async fn ended(mut self) {
+        let _ = (&mut self.task).await;
+    }
+}
+
 impl Speaker {
     /// `delivered` tells up to which revision the wanted set is written to every established
     /// neighbor; neighbors without a session have nothing and wait for nothing.
@@ -294,7 +302,7 @@ async fn end(neighbors: Vec<(Running, Notification)>) {
     for (running, last_words) in &neighbors {
         let _ = running.commands.try_send(Command::Stop(last_words.clone()));
     }
-    let all = join_all(neighbors.into_iter().map(|(running, _)| running.task));
+    let all = join_all(neighbors.into_iter().map(|(running, _)| running.ended()));
     if timeout(LAST_WORDS, all).await.is_err() {
         warn!("not every neighbor took the last words in time; those sessions end without them");
     }

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::collision::Origin;
 use super::notification::Notification;
 use super::origin::OriginSet;
-use super::peer::{Delivery, Peer, PeerEvent};
+use super::peer::{Close, Delivery, Peer, PeerEvent};
 use super::socket;
 use crate::config::bgp::Neighbor;
 use crate::observe::metrics::Recorder;
@@ -106,9 +106,7 @@ impl Transport {
         self.peer.poll_updates(now);
         for origin in Origin::BOTH {
             self.flush(origin, now);
-            if self.peer.poll_close(origin, now) {
-                self.streams[origin as usize] = None;
-            }
+            self.close(origin, now);
         }
         let told = self.log();
         let delivery = self.peer.delivery();
@@ -128,6 +126,17 @@ impl Transport {
                     return self.peer.handle_written(origin, 0, now);
                 }
                 Err(error) => return self.lost(origin, &error.to_string(), now),
+            }
+        }
+    }
+
+    /// Ends a connection as far as it can be ended by now.
+    fn close(&mut self, origin: Origin, now: Instant) {
+        while let Some(close) = self.peer.poll_close(origin, now) {
+            match (close, &self.streams[origin as usize]) {
+                (Close::Half, Some(stream)) => socket::end_writing(stream),
+                (Close::Half, None) => {}
+                (Close::Whole, _) => self.streams[origin as usize] = None,
             }
         }
     }
