@@ -255,6 +255,34 @@ fn too_many_prefixes_close_the_session_and_keep_it_closed() {
 }
 
 #[test]
+fn a_neighbor_that_connects_without_end_does_not_fill_the_log() {
+    if is_skipped("a_neighbor_that_connects_without_end_does_not_fill_the_log") {
+        return;
+    }
+    let mut pop = Pop::new(2, ", max_prefixes: 1");
+    // The first is left alone after a limit, the second is welcome each time.
+    let mut raw = pop.connect(1);
+    raw.establish(1);
+    let two = craft::announce(&craft::many(Ipv4Addr::new(203, 0, 0, 0), 2), &[ASN], hostile(1).into());
+    raw.send(&two);
+    raw.hear_end().unwrap();
+    for number in [1, 2] {
+        for _ in 0..300 {
+            drop(pop.connect(number));
+        }
+    }
+    // Where too many wait, one more is dropped: a neighbor tries again.
+    let deadline = Instant::now() + LONG;
+    while matches!(pop.connect(2).hear(LONG), Heard::Closed) {
+        assert!(Instant::now() < deadline, "never let in again");
+    }
+    pop.assert_unharmed("600 connections");
+    let log = pop.router.tail(1000);
+    assert!(log.contains("connection closed at once: idle hold"), "{log}");
+    assert!(log.lines().count() < 60, "{log}");
+}
+
+#[test]
 fn the_last_words_reach_a_neighbor_that_keeps_sending() {
     if is_skipped("the_last_words_reach_a_neighbor_that_keeps_sending") {
         return;

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::notification::Notification;
 use super::origin::OriginSet;
 use super::peer::{Local, Peer};
+use super::rate::Rate;
 use super::transport::{self, Command, Ends, Report};
 use super::{BgpError, socket};
 use crate::config::bgp::{Bgp, Neighbor};
@@ -33,6 +34,8 @@ const SUSPECT_EVERY: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_millis(1500);
 /// After an accept error such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Lines of one kind in a minute that somebody outside can cause.
+const TOLD: u32 = 6;
 
 /// All neighbors and the listeners.
 pub struct Speaker {
@@ -45,7 +48,7 @@ pub struct Speaker {
     neighbors: BTreeMap<String, Running>,
     listeners: Vec<(SocketAddr, TcpListener)>,
     drops: Drops,
-    strangers: u64,
+    strangers: Rate,
 }
 
 /// A neighbor's task and the near ends of its channels.
@@ -55,6 +58,7 @@ struct Running {
     commands: mpsc::Sender<Command>,
     report: watch::Receiver<Report>,
     task: Task<()>,
+    dropped: Rate,
 }
 
 impl Running {
@@ -86,7 +90,7 @@ impl Speaker {
             neighbors: BTreeMap::new(),
             listeners: Vec::new(),
             drops: Drops::read().unwrap_or_default(),
-            strangers: 0,
+            strangers: Rate::new(TOLD),
         }
     }
 
@@ -133,6 +137,7 @@ impl Speaker {
                 _ = suspect.tick() => {
                     self.suspect();
                     self.revive();
+                    self.summarize();
                 }
             }
         };
@@ -235,26 +240,38 @@ impl Speaker {
             recorder: self.recorder.clone(),
         };
         let task = Task::spawn(format!("neighbor {}", neighbor.name), transport::run(peer, ends));
-        let running = Running { neighbor, local, commands, report: reports, task };
+        let running = Running { neighbor, local, commands, report: reports, task, dropped: Rate::new(TOLD) };
         self.neighbors.insert(running.neighbor.name.clone(), running);
     }
 
     /// Hands a connection to its neighbor; strangers are closed without an octet.
     fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
         let from: IpAddr = from.ip().to_canonical();
-        let known = self.neighbors.values().find(|running| running.neighbor.address == from);
+        let now = Instant::now();
+        let known = self.neighbors.values_mut().find(|running| running.neighbor.address == from);
         match known {
             Some(running) => {
-                if running.commands.try_send(Command::Accepted(stream)).is_err() {
+                let handed = running.commands.try_send(Command::Accepted(stream));
+                if handed.is_err() && running.dropped.admit(now) {
                     info!(neighbor = running.neighbor.name, "connection dropped: others are still waiting");
                 }
             }
-            None => {
-                self.strangers += 1;
-                // Powers of two: the first ones are news, a flood must not fill the disk.
-                if self.strangers.is_power_of_two() {
-                    info!(%from, total = self.strangers, "connection from an address that is no neighbor's");
-                }
+            None if self.strangers.admit(now) => {
+                info!(%from, "connection from an address that is no neighbor's");
+            }
+            None => {}
+        }
+    }
+
+    /// Says how much was not written in the log.
+    fn summarize(&mut self) {
+        let now = Instant::now();
+        if let Some(count) = self.strangers.poll(now) {
+            info!("{count} more connections from addresses that are no neighbor's");
+        }
+        for running in self.neighbors.values_mut() {
+            if let Some(count) = running.dropped.poll(now) {
+                info!(neighbor = running.neighbor.name, "{count} more connections dropped");
             }
         }
     }

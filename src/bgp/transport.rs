@@ -17,6 +17,7 @@ use super::collision::Origin;
 use super::notification::Notification;
 use super::origin::OriginSet;
 use super::peer::{Close, Delivery, Peer, PeerEvent};
+use super::rate::Rate;
 use super::socket;
 use crate::config::bgp::Neighbor;
 use crate::observe::metrics::Recorder;
@@ -26,6 +27,10 @@ use crate::observe::status::NeighborStatus;
 const ONE_READ: usize = 64 * 1024;
 /// Ages in the status document are never older than this.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Lines in a minute about connections that no session came of: the neighbor may try as fast as it can.
+const ATTEMPTS_TOLD: u32 = 6;
+/// Lines in a minute about sessions: more than a session that comes and goes has to say.
+const SESSIONS_TOLD: u32 = 120;
 
 /// What the speaker tells a neighbor's task.
 #[derive(Debug)]
@@ -66,6 +71,8 @@ pub async fn run(peer: Peer, ends: Ends) {
         buffer: vec![0; ONE_READ].into_boxed_slice(),
         reported: Instant::now(),
         unconfirmed: BTreeMap::new(),
+        attempts: Rate::new(ATTEMPTS_TOLD),
+        sessions: Rate::new(SESSIONS_TOLD),
         ends,
     };
     loop {
@@ -90,6 +97,8 @@ struct Transport {
     reported: Instant,
     /// Failures whose withdrawal is not yet written: by revision, when each was known.
     unconfirmed: BTreeMap<u64, Instant>,
+    attempts: Rate,
+    sessions: Rate,
     ends: Ends,
 }
 
@@ -108,7 +117,7 @@ impl Transport {
             self.flush(origin, now);
             self.close(origin, now);
         }
-        let told = self.log();
+        let told = self.log(now);
         let delivery = self.peer.delivery();
         self.confirm(delivery);
         if told || delivery != before || now.duration_since(self.reported) >= REPORT_EVERY {
@@ -208,7 +217,9 @@ impl Transport {
                 match socket::welcome(&stream, self.peer.neighbor(), self.peer.is_internal()) {
                     Ok(()) => self.connected(Origin::Accepted, stream, now),
                     Err(words) => {
-                        warn!(neighbor = self.peer.neighbor().name, "connection refused: {words}");
+                        if self.attempts.admit(now) {
+                            warn!(neighbor = self.peer.neighbor().name, "connection refused: {words}");
+                        }
                         self.peer.handle_suspicion(words, now);
                     }
                 }
@@ -229,7 +240,10 @@ impl Transport {
         };
         match connected {
             Ok(()) => self.streams[origin as usize] = Some(stream),
-            Err(words) => info!(neighbor = self.peer.neighbor().name, "connection closed at once: {words}"),
+            Err(words) if self.attempts.admit(now) => {
+                info!(neighbor = self.peer.neighbor().name, "connection closed at once: {words}");
+            }
+            Err(_) => {}
         }
     }
 
@@ -246,10 +260,23 @@ impl Transport {
     }
 
     /// Tells the log what happened. True when there was something.
-    fn log(&mut self) -> bool {
+    fn log(&mut self, now: Instant) -> bool {
+        for rate in [&mut self.attempts, &mut self.sessions] {
+            if let Some(count) = rate.poll(now) {
+                info!(
+                    neighbor = self.peer.neighbor().name,
+                    "{count} more lines like those before were not written"
+                );
+            }
+        }
         let mut told = false;
         while let Some(event) = self.peer.poll_event() {
             told = true;
+            let of_an_attempt = matches!(event, PeerEvent::Ended { was_established: false, .. });
+            let rate = if of_an_attempt { &mut self.attempts } else { &mut self.sessions };
+            if !rate.admit(now) {
+                continue;
+            }
             let neighbor = self.peer.neighbor();
             let name = neighbor.name.as_str();
             match event {
