@@ -282,6 +282,32 @@ fn a_neighbor_that_connects_without_end_does_not_fill_the_log() {
     assert!(log.lines().count() < 60, "{log}");
 }
 
+/// Lets the router have this many file descriptors, also when it has more already.
+fn limit_descriptors(pid: u32, most: u64) {
+    // The soft limit: nobody may raise the hard one again.
+    let limit = format!("--nofile={most}:");
+    let done = std::process::Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
+    assert!(done.unwrap().success());
+}
+
+#[test]
+fn a_neighbor_waits_while_there_are_no_descriptors() {
+    if is_skipped("a_neighbor_waits_while_there_are_no_descriptors") {
+        return;
+    }
+    let mut pop = Pop::new(1, "");
+    let pid = pop.router.pid().unwrap();
+    limit_descriptors(pid, 4);
+    let mut raw = pop.connect(1);
+    assert_eq!(raw.hear(Duration::from_secs(3)), Heard::Silence, "neither accepted nor closed");
+    limit_descriptors(pid, 1024);
+    raw.establish(1);
+    pop.assert_unharmed("no descriptors");
+    let log = pop.router.tail(1000);
+    let complaints = log.lines().filter(|line| line.contains("cannot accept BGP connections")).count();
+    assert!((1..10).contains(&complaints), "{complaints} complaints\n{log}");
+}
+
 #[test]
 fn the_last_words_reach_a_neighbor_that_keeps_sending() {
     if is_skipped("the_last_words_reach_a_neighbor_that_keeps_sending") {

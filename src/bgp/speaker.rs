@@ -1,25 +1,28 @@
 //! The speaker's driver: accepts neighbors, keeps one task for each, and follows the configuration.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the listeners and the clock of the speaker")]
 
+mod listeners;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, pending, select_all};
-use tokio::net::{TcpListener, TcpStream};
+use futures_util::future::join_all;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::listeners::Listeners;
+use super::BgpError;
 use super::notification::Notification;
 use super::origin::OriginSet;
 use super::peer::{Local, Peer};
 use super::rate::Rate;
 use super::transport::{self, Command, Ends, Report};
-use super::{BgpError, socket};
 use crate::config::bgp::{Bgp, Neighbor};
 use crate::observe::metrics::Recorder;
 use crate::observe::status::NeighborStatus;
@@ -32,8 +35,6 @@ const COMMANDS: usize = 8;
 const SUSPECT_EVERY: Duration = Duration::from_secs(2);
 /// How long stopped neighbors may take to write their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
-/// After an accept error such as a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Lines of one kind in a minute that somebody outside can cause.
 const TOLD: u32 = 6;
 
@@ -46,7 +47,7 @@ pub struct Speaker {
     recorder: Recorder,
     ring: Arc<Notify>,
     neighbors: BTreeMap<String, Running>,
-    listeners: Vec<(SocketAddr, TcpListener)>,
+    listeners: Listeners,
     drops: Drops,
     strangers: Rate,
 }
@@ -88,7 +89,7 @@ impl Speaker {
             recorder,
             ring: Arc::new(Notify::new()),
             neighbors: BTreeMap::new(),
-            listeners: Vec::new(),
+            listeners: Listeners::new(),
             drops: Drops::read().unwrap_or_default(),
             strangers: Rate::new(TOLD),
         }
@@ -127,18 +128,13 @@ impl Speaker {
                     self.follow_neighbors().await;
                     self.publish();
                 }
-                accepted = accept(&self.listeners) => match accepted {
-                    Ok((stream, from)) => self.welcome(stream, from),
-                    Err(error) => {
-                        warn!("cannot accept BGP connections at the moment: {error}");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                // Before the connections, which may come without end.
                 _ = suspect.tick() => {
                     self.suspect();
                     self.revive();
                     self.summarize();
                 }
+                (stream, from) = self.listeners.next() => self.welcome(stream, from),
             }
         };
         self.stop().await;
@@ -176,40 +172,10 @@ impl Speaker {
         }
     }
 
-    /// Brings the listeners and their keys to the configuration. Returns what could not be done;
-    /// everything else has been.
     fn follow_listeners(&mut self) -> Vec<BgpError> {
         let config = self.config.borrow().clone();
-        let mut failed = Vec::new();
-        self.listeners.retain(|(address, _)| config.listen.contains(address));
-        for (address, listener) in &self.listeners {
-            let gone = self
-                .neighbors
-                .values()
-                .map(|r| &r.neighbor)
-                .filter(|old| !config.neighbors.iter().any(|new| new.address == old.address));
-            let keys = gone
-                .map(|n| (n.address, None))
-                .chain(config.neighbors.iter().map(|n| (n.address, n.password.as_ref().map(|p| p.expose()))));
-            for (neighbor, key) in keys {
-                if let Err(source) = socket::set_listen_key(listener, *address, neighbor, key) {
-                    failed.push(BgpError::Listen { address: *address, source });
-                }
-            }
-        }
-        for address in &config.listen {
-            if self.listeners.iter().any(|(existing, _)| existing == address) {
-                continue;
-            }
-            match socket::listen(*address, &config.neighbors) {
-                Ok(listener) => {
-                    info!(%address, "accepting BGP sessions");
-                    self.listeners.push((*address, listener));
-                }
-                Err(source) => failed.push(BgpError::Listen { address: *address, source }),
-            }
-        }
-        failed
+        let before: Vec<_> = self.neighbors.values().map(|running| &running.neighbor).collect();
+        self.listeners.follow(&config, &before)
     }
 
     /// Starts neighbors again whose task has ended by itself: a panic is an end like any other.
@@ -269,6 +235,7 @@ impl Speaker {
         if let Some(count) = self.strangers.poll(now) {
             info!("{count} more connections from addresses that are no neighbor's");
         }
+        self.listeners.summarize(now);
         for running in self.neighbors.values_mut() {
             if let Some(count) = running.dropped.poll(now) {
                 info!(neighbor = running.neighbor.name, "{count} more connections dropped");
@@ -307,7 +274,7 @@ impl Speaker {
 
     async fn stop(&mut self) {
         let text = self.config.borrow().shutdown.text.clone();
-        self.listeners.clear();
+        self.listeners.close();
         let last_words = Notification::shutdown(&text);
         let all = std::mem::take(&mut self.neighbors).into_values();
         end(all.map(|running| (running, last_words.clone())).collect()).await;
@@ -366,12 +333,4 @@ fn suspicion(neighbor: &Neighbor, before: Drops, now: Drops) -> Option<String> {
         );
     }
     None
-}
-
-/// The next connection on any listener.
-async fn accept(listeners: &[(SocketAddr, TcpListener)]) -> std::io::Result<(TcpStream, SocketAddr)> {
-    if listeners.is_empty() {
-        return pending().await;
-    }
-    select_all(listeners.iter().map(|(_, listener)| Box::pin(listener.accept()))).await.0
 }

@@ -234,7 +234,9 @@ impl Transport {
         let connected = match stream.local_addr() {
             Ok(local) => self.peer.handle_connected(origin, local.ip().to_canonical(), now),
             Err(error) => {
-                self.peer.handle_dial_failed(error.to_string(), now);
+                if origin == Origin::Dialled {
+                    self.peer.handle_dial_failed(error.to_string(), now);
+                }
                 Err(error.to_string())
             }
         };
