@@ -33,6 +33,8 @@ use crate::sys::drops::Drops;
 const COMMANDS: usize = 8;
 /// How often the kernel's drops are looked at while a session is missing.
 const SUSPECT_EVERY: Duration = Duration::from_secs(2);
+/// How often the neighbors' reports are merged when there are no news; it copies all of them.
+const MERGE_EVERY: Duration = Duration::from_secs(1);
 /// How long stopped neighbors may take to write their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
 /// Lines of one kind in a minute that somebody outside can cause.
@@ -105,6 +107,7 @@ impl Speaker {
         self.follow_listeners().into_iter().next().map_or(Ok(()), Err)?;
         self.follow_neighbors().await;
         let mut suspect = interval(SUSPECT_EVERY);
+        let mut merge = interval(MERGE_EVERY);
         let ring = self.ring.clone();
         let ended = loop {
             tokio::select! {
@@ -128,6 +131,7 @@ impl Speaker {
                     self.follow_neighbors().await;
                     self.publish();
                 }
+                _ = merge.tick() => self.publish(),
                 // Before the connections, which may come without end.
                 _ = suspect.tick() => {
                     self.suspect();

@@ -25,7 +25,7 @@ use crate::observe::status::NeighborStatus;
 
 /// One read takes at most this much, so that no neighbor keeps the thread from the others.
 const ONE_READ: usize = 64 * 1024;
-/// Ages in the status document are never older than this.
+/// Ages in a neighbor's report are never older than this.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Lines in a minute about connections that no session came of: the neighbor may try as fast as it can.
 const ATTEMPTS_TOLD: u32 = 6;
@@ -57,7 +57,7 @@ pub struct Ends {
     pub wanted: watch::Receiver<Arc<OriginSet>>,
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
-    /// Rung after every new report.
+    /// Rung after every report that has news.
     pub ring: Arc<Notify>,
     pub recorder: Recorder,
 }
@@ -120,7 +120,11 @@ impl Transport {
         let told = self.log(now);
         let delivery = self.peer.delivery();
         self.confirm(delivery);
-        if told || delivery != before || now.duration_since(self.reported) >= REPORT_EVERY {
+        if told || delivery != before {
+            self.report(now);
+            self.ends.ring.notify_one();
+        } else if now.duration_since(self.reported) >= REPORT_EVERY {
+            // Ages alone: the speaker comes for them by itself, for all neighbors at once.
             self.report(now);
         }
     }
@@ -274,13 +278,13 @@ impl Transport {
         let mut told = false;
         while let Some(event) = self.peer.poll_event() {
             told = true;
+            let neighbor = self.peer.neighbor();
+            let name = neighbor.name.as_str();
             let of_an_attempt = matches!(event, PeerEvent::Ended { was_established: false, .. });
             let rate = if of_an_attempt { &mut self.attempts } else { &mut self.sessions };
             if !rate.admit(now) {
                 continue;
             }
-            let neighbor = self.peer.neighbor();
-            let name = neighbor.name.as_str();
             match event {
                 PeerEvent::Established { remote_id, hold_time } => {
                     info!(neighbor = name, address = %neighbor.address, asn = neighbor.asn.0, %remote_id, hold_time, "session established");
@@ -307,7 +311,6 @@ impl Transport {
         self.reported = now;
         let report = Report { delivery: self.peer.delivery(), status: self.peer.status(now) };
         self.ends.report.send_replace(report);
-        self.ends.ring.notify_one();
     }
 }
 
