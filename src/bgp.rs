@@ -17,6 +17,7 @@ pub mod message;
 pub mod notification;
 pub mod origin;
 pub mod peer;
+pub mod rate;
 pub mod received;
 
 pub mod socket;

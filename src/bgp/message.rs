@@ -201,6 +201,34 @@ mod tests {
     }
 
     #[test]
+    fn an_unrecognized_well_known_attribute_ends_the_session_whatever_else_is_wrong() {
+        let (origin, path) = (&[0x40, 1, 1, 0][..], &[0x40, 2, 6, 2, 1, 0, 0, 0xfc, 0x9a][..]);
+        let next_hop = &[0x40, 3, 4, 10, 0, 1, 1][..];
+        let unknown = &[0x40, 77, 1, 0][..];
+        let short_med = &[0x80, 4, 3, 0, 0, 0][..];
+        for attributes in [
+            [origin, path, next_hop, unknown].concat(),
+            // RFC 7606 §3 h: the strongest answer of all faults, in either order.
+            [origin, path, next_hop, short_med, unknown].concat(),
+            [unknown, path].concat(),
+        ] {
+            let length = |count: usize| (count as u16).to_be_bytes();
+            let mut octets = vec![0xFF; 16];
+            octets.extend(length(27 + attributes.len()));
+            octets.extend([2, 0, 0]);
+            octets.extend(length(attributes.len()));
+            octets.extend(&attributes);
+            octets.extend([24, 203, 0, 113]);
+            let mut decoder = Decoder::default();
+            decoder.push(&octets);
+            let Ok(Some(Message::Update(update))) = decoder.poll() else { panic!("{octets:?}") };
+            let notification = update.parse(true, false).unwrap_err();
+            assert_eq!((notification.code, notification.subcode), (3, 2), "{attributes:?}");
+            assert_eq!(notification.data, unknown);
+        }
+    }
+
+    #[test]
     fn broken_frames_name_their_notification() {
         let mut wrong_marker = vec![0xFF; 16];
         wrong_marker[3] = 0;

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::connection::Close;
 use self::connection::{Connection, Expired};
 pub use self::report::written;
 
@@ -233,13 +234,13 @@ impl Peer {
         }
     }
 
-    /// Whether the driver must close this connection's socket now. True once.
-    pub fn poll_close(&mut self, origin: Origin, now: Instant) -> bool {
-        let finished = self.connections[origin as usize].as_ref().is_some_and(|c| c.is_finished(now));
-        if finished {
+    /// What the driver must do to this connection's socket now. After [`Close::Half`] it goes on reading.
+    pub fn poll_close(&mut self, origin: Origin, now: Instant) -> Option<Close> {
+        let close = self.connections[origin as usize].as_mut()?.poll_close(now);
+        if close == Some(Close::Whole) {
             self.connections[origin as usize] = None;
         }
-        finished
+        close
     }
 
     /// Runs what is due.

@@ -2,11 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "driver: owns the deadline of a dial")]
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -105,7 +105,8 @@ fn set_ttl(socket: &impl AsFd, neighbor: &Neighbor, internal: bool) -> io::Resul
             ttl::set_least(socket, neighbor.address, least)
         }
         (None, Some(hops)) => ttl::set_own(socket, neighbor.address, hops),
-        (None, None) if internal => Ok(()),
+        // One in our own AS may be anywhere, and may believe 255 only.
+        (None, None) if internal => ttl::set_own(socket, neighbor.address, HIGHEST_TTL),
         // An external neighbor is directly connected unless the operator says otherwise.
         (None, None) => ttl::set_own(socket, neighbor.address, 1),
     }
@@ -169,4 +170,50 @@ pub fn welcome(stream: &TcpStream, neighbor: &Neighbor, internal: bool) -> Resul
         .set_nodelay(true)
         .and_then(|()| set_ttl(stream, neighbor, internal))
         .map_err(|error| error.to_string())
+}
+
+/// Sends FIN after what is written; the connection can still be read.
+pub fn end_writing(stream: &TcpStream) {
+    // It fails only where the connection is gone, which the next read shows.
+    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::bgp::{Asn, Attributes, Family, NextHop};
+
+    #[test]
+    fn each_kind_of_neighbor_is_dialled_with_its_ttl() {
+        for (internal, ttl_security, multihop, expected) in [
+            (false, None, None, 1),
+            (false, None, Some(4), 4),
+            (false, Some(1), None, 255),
+            (true, None, None, 255),
+            (true, Some(3), None, 255),
+        ] {
+            let neighbor = Neighbor {
+                name: "n".to_owned(),
+                address: "192.0.2.1".parse().unwrap(),
+                port: 179,
+                asn: Asn(64500),
+                families: vec![Family::Ipv4],
+                source: None,
+                passive: false,
+                password: None,
+                ttl_security,
+                multihop,
+                hold_time: Duration::from_secs(90),
+                connect_retry: Duration::from_secs(5),
+                max_prefixes: None,
+                next_hop: NextHop::default(),
+                export: Attributes::default(),
+                degrade: Attributes::default(),
+                drain: Attributes::default(),
+            };
+            let socket = prepare(&neighbor, internal).unwrap();
+            let ttl = SockRef::from(&socket).ttl_v4().unwrap();
+            assert_eq!(ttl, expected, "internal: {internal}, {ttl_security:?}, {multihop:?}");
+        }
+    }
 }

@@ -1,24 +1,28 @@
 //! The speaker's driver: accepts neighbors, keeps one task for each, and follows the configuration.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the listeners and the clock of the speaker")]
 
+mod listeners;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, pending, select_all};
-use tokio::net::{TcpListener, TcpStream};
+use futures_util::future::join_all;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::listeners::Listeners;
+use super::BgpError;
 use super::notification::Notification;
 use super::origin::OriginSet;
 use super::peer::{Local, Peer};
+use super::rate::Rate;
 use super::transport::{self, Command, Ends, Report};
-use super::{BgpError, socket};
 use crate::config::bgp::{Bgp, Neighbor};
 use crate::observe::journal::Journal;
 use crate::observe::metrics::Recorder;
@@ -30,10 +34,12 @@ use crate::sys::drops::Drops;
 const COMMANDS: usize = 8;
 /// How often the kernel's drops are looked at while a session is missing.
 const SUSPECT_EVERY: Duration = Duration::from_secs(2);
+/// How often the neighbors' reports are merged when there are no news; it copies all of them.
+const MERGE_EVERY: Duration = Duration::from_secs(1);
 /// How long stopped neighbors may take to write their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
-/// After an accept error such as a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Lines of one kind in a minute that somebody outside can cause.
+const TOLD: u32 = 6;
 
 /// All neighbors and the listeners.
 pub struct Speaker {
@@ -45,9 +51,9 @@ pub struct Speaker {
     journal: Journal,
     ring: Arc<Notify>,
     neighbors: BTreeMap<String, Running>,
-    listeners: Vec<(SocketAddr, TcpListener)>,
+    listeners: Listeners,
     drops: Drops,
-    strangers: u64,
+    strangers: Rate,
 }
 
 /// A neighbor's task and the near ends of its channels.
@@ -57,6 +63,15 @@ struct Running {
     commands: mpsc::Sender<Command>,
     report: watch::Receiver<Report>,
     task: Task<()>,
+    dropped: Rate,
+}
+
+impl Running {
+    /// Waits for the task's end. The channels live until then: a task whose commands are gone takes it
+    /// that nobody waits for its last words.
+    async fn ended(mut self) {
+        let _ = (&mut self.task).await;
+    }
 }
 
 impl Speaker {
@@ -80,9 +95,9 @@ impl Speaker {
             journal,
             ring: Arc::new(Notify::new()),
             neighbors: BTreeMap::new(),
-            listeners: Vec::new(),
+            listeners: Listeners::new(),
             drops: Drops::read().unwrap_or_default(),
-            strangers: 0,
+            strangers: Rate::new(TOLD),
         }
     }
 
@@ -96,6 +111,7 @@ impl Speaker {
         self.follow_listeners().into_iter().next().map_or(Ok(()), Err)?;
         self.follow_neighbors().await;
         let mut suspect = interval(SUSPECT_EVERY);
+        let mut merge = interval(MERGE_EVERY);
         let ring = self.ring.clone();
         let ended = loop {
             tokio::select! {
@@ -119,17 +135,14 @@ impl Speaker {
                     self.follow_neighbors().await;
                     self.publish();
                 }
-                accepted = accept(&self.listeners) => match accepted {
-                    Ok((stream, from)) => self.welcome(stream, from),
-                    Err(error) => {
-                        warn!("cannot accept BGP connections at the moment: {error}");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                _ = merge.tick() => self.publish(),
+                // Before the connections, which may come without end.
                 _ = suspect.tick() => {
                     self.suspect();
                     self.revive();
+                    self.summarize();
                 }
+                (stream, from) = self.listeners.next() => self.welcome(stream, from),
             }
         };
         self.stop().await;
@@ -167,40 +180,10 @@ impl Speaker {
         }
     }
 
-    /// Brings the listeners and their keys to the configuration. Returns what could not be done;
-    /// everything else has been.
     fn follow_listeners(&mut self) -> Vec<BgpError> {
         let config = self.config.borrow().clone();
-        let mut failed = Vec::new();
-        self.listeners.retain(|(address, _)| config.listen.contains(address));
-        for (address, listener) in &self.listeners {
-            let gone = self
-                .neighbors
-                .values()
-                .map(|r| &r.neighbor)
-                .filter(|old| !config.neighbors.iter().any(|new| new.address == old.address));
-            let keys = gone
-                .map(|n| (n.address, None))
-                .chain(config.neighbors.iter().map(|n| (n.address, n.password.as_ref().map(|p| p.expose()))));
-            for (neighbor, key) in keys {
-                if let Err(source) = socket::set_listen_key(listener, *address, neighbor, key) {
-                    failed.push(BgpError::Listen { address: *address, source });
-                }
-            }
-        }
-        for address in &config.listen {
-            if self.listeners.iter().any(|(existing, _)| existing == address) {
-                continue;
-            }
-            match socket::listen(*address, &config.neighbors) {
-                Ok(listener) => {
-                    info!(%address, "accepting BGP sessions");
-                    self.listeners.push((*address, listener));
-                }
-                Err(source) => failed.push(BgpError::Listen { address: *address, source }),
-            }
-        }
-        failed
+        let before: Vec<_> = self.neighbors.values().map(|running| &running.neighbor).collect();
+        self.listeners.follow(&config, &before)
     }
 
     /// Starts neighbors again whose task has ended by itself: a panic is an end like any other.
@@ -232,26 +215,39 @@ impl Speaker {
             journal: self.journal.clone(),
         };
         let task = Task::spawn(format!("neighbor {}", neighbor.name), transport::run(peer, ends));
-        let running = Running { neighbor, local, commands, report: reports, task };
+        let running = Running { neighbor, local, commands, report: reports, task, dropped: Rate::new(TOLD) };
         self.neighbors.insert(running.neighbor.name.clone(), running);
     }
 
     /// Hands a connection to its neighbor; strangers are closed without an octet.
     fn welcome(&mut self, stream: TcpStream, from: SocketAddr) {
         let from: IpAddr = from.ip().to_canonical();
-        let known = self.neighbors.values().find(|running| running.neighbor.address == from);
+        let now = Instant::now();
+        let known = self.neighbors.values_mut().find(|running| running.neighbor.address == from);
         match known {
             Some(running) => {
-                if running.commands.try_send(Command::Accepted(stream)).is_err() {
+                let handed = running.commands.try_send(Command::Accepted(stream));
+                if handed.is_err() && running.dropped.admit(now) {
                     info!(neighbor = running.neighbor.name, "connection dropped: others are still waiting");
                 }
             }
-            None => {
-                self.strangers += 1;
-                // Powers of two: the first ones are news, a flood must not fill the disk.
-                if self.strangers.is_power_of_two() {
-                    info!(%from, total = self.strangers, "connection from an address that is no neighbor's");
-                }
+            None if self.strangers.admit(now) => {
+                info!(%from, "connection from an address that is no neighbor's");
+            }
+            None => {}
+        }
+    }
+
+    /// Says how much was not written in the log.
+    fn summarize(&mut self) {
+        let now = Instant::now();
+        if let Some(count) = self.strangers.poll(now) {
+            info!("{count} more connections from addresses that are no neighbor's");
+        }
+        self.listeners.summarize(now);
+        for running in self.neighbors.values_mut() {
+            if let Some(count) = running.dropped.poll(now) {
+                info!(neighbor = running.neighbor.name, "{count} more connections dropped");
             }
         }
     }
@@ -287,7 +283,7 @@ impl Speaker {
 
     async fn stop(&mut self) {
         let text = self.config.borrow().shutdown.text.clone();
-        self.listeners.clear();
+        self.listeners.close();
         let last_words = Notification::shutdown(&text);
         let all = std::mem::take(&mut self.neighbors).into_values();
         end(all.map(|running| (running, last_words.clone())).collect()).await;
@@ -299,7 +295,7 @@ async fn end(neighbors: Vec<(Running, Notification)>) {
     for (running, last_words) in &neighbors {
         let _ = running.commands.try_send(Command::Stop(last_words.clone()));
     }
-    let all = join_all(neighbors.into_iter().map(|(running, _)| running.task));
+    let all = join_all(neighbors.into_iter().map(|(running, _)| running.ended()));
     if timeout(LAST_WORDS, all).await.is_err() {
         warn!("not every neighbor took the last words in time; those sessions end without them");
     }
@@ -348,12 +344,4 @@ fn suspicion(neighbor: &Neighbor, before: Drops, now: Drops) -> Option<String> {
         );
     }
     None
-}
-
-/// The next connection on any listener.
-async fn accept(listeners: &[(SocketAddr, TcpListener)]) -> std::io::Result<(TcpStream, SocketAddr)> {
-    if listeners.is_empty() {
-        return pending().await;
-    }
-    select_all(listeners.iter().map(|(_, listener)| Box::pin(listener.accept()))).await.0
 }

@@ -16,7 +16,8 @@ use tracing::{info, warn};
 use super::collision::Origin;
 use super::notification::Notification;
 use super::origin::OriginSet;
-use super::peer::{Delivery, Peer, PeerEvent, written};
+use super::peer::{Close, Delivery, Peer, PeerEvent, written};
+use super::rate::Rate;
 use super::socket;
 use crate::config::bgp::Neighbor;
 use crate::observe::journal::{Event, Journal};
@@ -25,8 +26,12 @@ use crate::observe::status::NeighborStatus;
 
 /// One read takes at most this much, so that no neighbor keeps the thread from the others.
 const ONE_READ: usize = 64 * 1024;
-/// Ages in the status document are never older than this.
+/// Ages in a neighbor's report are never older than this.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Lines in a minute about connections that no session came of: the neighbor may try as fast as it can.
+const ATTEMPTS_TOLD: u32 = 6;
+/// Lines in a minute about sessions: more than a session that comes and goes has to say.
+const SESSIONS_TOLD: u32 = 120;
 
 /// What the speaker tells a neighbor's task.
 #[derive(Debug)]
@@ -53,7 +58,7 @@ pub struct Ends {
     pub wanted: watch::Receiver<Arc<OriginSet>>,
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
-    /// Rung after every new report.
+    /// Rung after every report that has news.
     pub ring: Arc<Notify>,
     pub recorder: Recorder,
     pub journal: Journal,
@@ -68,6 +73,8 @@ pub async fn run(peer: Peer, ends: Ends) {
         buffer: vec![0; ONE_READ].into_boxed_slice(),
         reported: Instant::now(),
         unconfirmed: BTreeMap::new(),
+        attempts: Rate::new(ATTEMPTS_TOLD),
+        sessions: Rate::new(SESSIONS_TOLD),
         ends,
     };
     loop {
@@ -92,6 +99,8 @@ struct Transport {
     reported: Instant,
     /// Failures whose withdrawal is not yet written: by revision, when each was known.
     unconfirmed: BTreeMap<u64, Instant>,
+    attempts: Rate,
+    sessions: Rate,
     ends: Ends,
 }
 
@@ -108,14 +117,16 @@ impl Transport {
         self.peer.poll_updates(now);
         for origin in Origin::BOTH {
             self.flush(origin, now);
-            if self.peer.poll_close(origin, now) {
-                self.streams[origin as usize] = None;
-            }
+            self.close(origin, now);
         }
-        let told = self.log();
+        let told = self.log(now);
         let delivery = self.peer.delivery();
         self.confirm(delivery);
-        if told || delivery != before || now.duration_since(self.reported) >= REPORT_EVERY {
+        if told || delivery != before {
+            self.report(now);
+            self.ends.ring.notify_one();
+        } else if now.duration_since(self.reported) >= REPORT_EVERY {
+            // Ages alone: the speaker comes for them by itself, for all neighbors at once.
             self.report(now);
         }
     }
@@ -130,6 +141,17 @@ impl Transport {
                     return self.peer.handle_written(origin, 0, now);
                 }
                 Err(error) => return self.lost(origin, &error.to_string(), now),
+            }
+        }
+    }
+
+    /// Ends a connection as far as it can be ended by now.
+    fn close(&mut self, origin: Origin, now: Instant) {
+        while let Some(close) = self.peer.poll_close(origin, now) {
+            match (close, &self.streams[origin as usize]) {
+                (Close::Half, Some(stream)) => socket::end_writing(stream),
+                (Close::Half, None) => {}
+                (Close::Whole, _) => self.streams[origin as usize] = None,
             }
         }
     }
@@ -201,7 +223,9 @@ impl Transport {
                 match socket::welcome(&stream, self.peer.neighbor(), self.peer.is_internal()) {
                     Ok(()) => self.connected(Origin::Accepted, stream, now),
                     Err(words) => {
-                        warn!(neighbor = self.peer.neighbor().name, "connection refused: {words}");
+                        if self.attempts.admit(now) {
+                            warn!(neighbor = self.peer.neighbor().name, "connection refused: {words}");
+                        }
                         self.peer.handle_suspicion(words, now);
                     }
                 }
@@ -216,13 +240,18 @@ impl Transport {
         let connected = match stream.local_addr() {
             Ok(local) => self.peer.handle_connected(origin, local.ip().to_canonical(), now),
             Err(error) => {
-                self.peer.handle_dial_failed(error.to_string(), now);
+                if origin == Origin::Dialled {
+                    self.peer.handle_dial_failed(error.to_string(), now);
+                }
                 Err(error.to_string())
             }
         };
         match connected {
             Ok(()) => self.streams[origin as usize] = Some(stream),
-            Err(words) => info!(neighbor = self.peer.neighbor().name, "connection closed at once: {words}"),
+            Err(words) if self.attempts.admit(now) => {
+                info!(neighbor = self.peer.neighbor().name, "connection closed at once: {words}");
+            }
+            Err(_) => {}
         }
     }
 
@@ -239,13 +268,26 @@ impl Transport {
     }
 
     /// Tells the log what happened. True when there was something.
-    fn log(&mut self) -> bool {
+    fn log(&mut self, now: Instant) -> bool {
+        for rate in [&mut self.attempts, &mut self.sessions] {
+            if let Some(count) = rate.poll(now) {
+                info!(
+                    neighbor = self.peer.neighbor().name,
+                    "{count} more lines like those before were not written"
+                );
+            }
+        }
         let mut told = false;
         while let Some(event) = self.peer.poll_event() {
             told = true;
             let neighbor = self.peer.neighbor();
             let name = neighbor.name.as_str();
             self.note(name, &event);
+            let of_an_attempt = matches!(event, PeerEvent::Ended { was_established: false, .. });
+            let rate = if of_an_attempt { &mut self.attempts } else { &mut self.sessions };
+            if !rate.admit(now) {
+                continue;
+            }
             match event {
                 PeerEvent::Established { remote_id, hold_time } => {
                     info!(neighbor = name, address = %neighbor.address, asn = neighbor.asn.0, %remote_id, hold_time, "session established");
@@ -297,7 +339,6 @@ impl Transport {
         self.reported = now;
         let report = Report { delivery: self.peer.delivery(), status: self.peer.status(now) };
         self.ends.report.send_replace(report);
-        self.ends.ring.notify_one();
     }
 }
 

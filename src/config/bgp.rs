@@ -87,7 +87,8 @@ pub struct Neighbor {
     pub password: Option<Secret>,
     /// GTSM (RFC 5082): how many hops away the neighbor may be, 1 to 254. Excludes `multihop`.
     pub ttl_security: Option<u8>,
-    /// An external neighbor that is not directly connected: the TTL we send with, 2 to 255.
+    /// An external neighbor that is not directly connected: the TTL we send with, 2 to 255. A neighbor
+    /// in our own AS may be anywhere and has none.
     pub multihop: Option<u8>,
     /// Proposed hold time; 0 (none) or 3 s to 65535 s in whole seconds. Default 90 s.
     pub hold_time: Duration,

@@ -13,6 +13,9 @@ use rtnetlink::packet_route::link::LinkAttribute;
 
 /// Our mark on addresses (IFA_PROTO, Linux 5.18): after a crash the next start knows them as ours.
 const OURS: AddressProtocol = AddressProtocol::Other(0xED);
+/// The mark that older kernels keep too (IFA_RT_PRIORITY, Linux 4.18): the metric of the route to the
+/// address's network. A host address has none in IPv4, and in IPv6 one that the local table hides.
+const OUR_METRIC: u32 = 0xEDED;
 
 /// Whose an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +87,7 @@ impl Addresses {
         let index = *found.devices.get(device).ok_or_else(|| no_such_device(device))?;
         let key = (address, device.to_owned());
         let owner = match found.addresses.get(&(address, index)) {
-            // Kernels before 5.18 keep no mark: what we put there ourselves stays ours.
+            // Kernels before 4.18 keep no mark: what we put there ourselves stays ours.
             Some(_) if self.held.get(&key) == Some(&Owner::Ours) => Owner::Ours,
             Some(owner) => *owner,
             None => {
@@ -147,6 +150,7 @@ impl Addresses {
         let mut request = self.handle.address().add(index, address, host_route);
         let message = request.message_mut();
         message.attributes.push(AddressAttribute::Protocol(OURS));
+        message.attributes.push(AddressAttribute::RoutePriority(OUR_METRIC));
         // An anycast address must never become the source of what this machine itself sends: its
         // answers would arrive at another POP. IPv4 has scope host for that, IPv6 a preferred
         // lifetime of 0 (RFC 6724 rule 3).
@@ -178,5 +182,9 @@ fn no_such_device(device: &str) -> io::Error {
 }
 
 fn is_ours(message: &AddressMessage) -> bool {
-    message.attributes.iter().any(|a| matches!(a, AddressAttribute::Protocol(p) if *p == OURS))
+    message.attributes.iter().any(|attribute| match attribute {
+        AddressAttribute::Protocol(protocol) => *protocol == OURS,
+        AddressAttribute::RoutePriority(metric) => *metric == OUR_METRIC,
+        _ => false,
+    })
 }

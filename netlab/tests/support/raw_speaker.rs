@@ -186,6 +186,11 @@ impl Raw {
         let _ = self.stream.write_all(octets);
     }
 
+    /// Sends octets that the router must take, all of them.
+    pub fn send_whole(&mut self, octets: &[u8]) {
+        self.stream.write_all(octets).unwrap_or_else(|error| panic!("the router did not take all: {error}"));
+    }
+
     /// Sends FIN, and can still hear.
     pub fn finish(&self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);

@@ -5,8 +5,8 @@ use rustbgpd_wire as wire;
 use wire::Safi;
 use wire::attribute::PathAttribute;
 use wire::nlri::Prefix;
-use wire::notification::NotificationCode;
-use wire::validate::ErrorDisposition;
+use wire::notification::{NotificationCode, update_subcode};
+use wire::validate::{ErrorDisposition, UpdateError};
 
 use super::Malformed;
 use crate::bgp::notification::Notification;
@@ -28,7 +28,8 @@ impl Update {
     /// Parses the UPDATE with the revised error handling of RFC 7606.
     ///
     /// # Errors
-    /// The NOTIFICATION to send when the routes cannot be located and the session must end (RFC 7606 §3 j).
+    /// The NOTIFICATION to send when the session must end: the routes cannot be located (RFC 7606 §3 j),
+    /// or a well-known attribute is not known here (RFC 4271 §6.3).
     pub fn parse(&self, four_octet_as: bool, internal: bool) -> Result<Routes, Notification> {
         let reset = |error: wire::DecodeError| Malformed(error).notification();
         let parsed = self.0.parse_revised(four_octet_as, internal, false, &[]).map_err(reset)?;
@@ -58,23 +59,21 @@ impl Update {
                 _ => {}
             }
         }
-        if wrong.is_none() {
-            let judged = wire::validate::validate_update_attributes(
-                &parsed.update.attributes,
-                !routes.announced.is_empty(),
-                !parsed.update.announced.is_empty(),
-                !internal,
-            );
-            if let Err(error) = judged {
-                if error.disposition == ErrorDisposition::SessionReset {
-                    return Err(Notification { code: 3, subcode: error.subcode, data: error.data.into() });
-                }
-                if error.disposition == ErrorDisposition::TreatAsWithdraw {
-                    wrong = Some(
-                        wire::notification::description(NotificationCode::UpdateMessage, error.subcode)
-                            .to_owned(),
-                    );
-                }
+        // RFC 7606 §3 h: also after another fault, since the stronger answer wins.
+        let judged = wire::validate::validate_update_attributes(
+            &parsed.update.attributes,
+            !routes.announced.is_empty(),
+            !parsed.update.announced.is_empty(),
+            !internal,
+        );
+        if let Err(error) = judged {
+            if error.disposition == ErrorDisposition::SessionReset || is_unrecognized_well_known(&error) {
+                return Err(Notification { code: 3, subcode: error.subcode, data: error.data.into() });
+            }
+            if error.disposition == ErrorDisposition::TreatAsWithdraw {
+                wrong.get_or_insert_with(|| {
+                    wire::notification::description(NotificationCode::UpdateMessage, error.subcode).to_owned()
+                });
             }
         }
         if wrong.is_some() {
@@ -84,6 +83,12 @@ impl Update {
         }
         Ok(routes)
     }
+}
+
+/// RFC 4271 §6.3 ends the session here. RFC 7606 §3 c to f revise what is wrong in attributes that are
+/// known by their type, so this stands; the library would take it as a withdrawal.
+fn is_unrecognized_well_known(error: &UpdateError) -> bool {
+    error.subcode == update_subcode::UNRECOGNIZED_WELLKNOWN
 }
 
 fn v4(prefix: wire::nlri::Ipv4Prefix) -> IpNetwork {

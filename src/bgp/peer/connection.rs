@@ -11,8 +11,12 @@ use crate::bgp::message::{self, Decoder};
 use crate::bgp::notification::Notification;
 use crate::config::bgp::Asn;
 
-/// How long a closing connection may take to write its last words.
+/// How long a closing connection may take to write its last words, and to hear the neighbor's end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the neighbor may take to close after our last words are written.
+const LAST_HEARING: Duration = Duration::from_millis(500);
+/// What a neighbor may still send meanwhile: more than is ever on its way, and soon read.
+const MOST_DISCARDED: usize = 16 * 1024 * 1024;
 /// Over this, no keepalive is added to what the neighbor does not read: it could not be late either way.
 const STUFFED: usize = 256 * 1024;
 /// The least send hold time (RFC 9687 §6).
@@ -31,6 +35,8 @@ pub struct Connection {
     /// Who the neighbor's OPEN said it is.
     pub remote: Option<(Ipv4Addr, Asn)>,
     close_by: Option<Instant>,
+    half_closed: bool,
+    discarded: usize,
     blocked_since: Option<Instant>,
     /// The revision of the wanted set that is whole in `out` or before it, and the one that is written.
     queued: u64,
@@ -38,6 +44,18 @@ pub struct Connection {
     pub since: Instant,
     pub messages_out: u64,
     pub updates_out: u64,
+}
+
+/// What must be done to the socket of a connection that ends.
+///
+/// A socket that is closed over unread input answers with a reset, which may overtake the last words
+/// or make the neighbor's system forget them. So writing ends first, and the neighbor closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// End writing; what the neighbor sends is still read.
+    Half,
+    /// Close it.
+    Whole,
 }
 
 /// What a timer of a connection did.
@@ -61,6 +79,8 @@ impl Connection {
             local_address,
             remote: None,
             close_by: None,
+            half_closed: false,
+            discarded: 0,
             blocked_since: None,
             queued: 0,
             written: 0,
@@ -141,10 +161,23 @@ impl Connection {
         self.close_by.is_some()
     }
 
-    /// Whether the socket can be closed now.
-    #[must_use]
-    pub fn is_finished(&self, now: Instant) -> bool {
-        self.close_by.is_some_and(|by| self.out.is_empty() || by <= now)
+    /// What must be done to the socket now; each answer comes once.
+    pub fn poll_close(&mut self, now: Instant) -> Option<Close> {
+        let by = self.close_by?;
+        if by <= now || self.discarded > MOST_DISCARDED {
+            return Some(Close::Whole);
+        }
+        if self.half_closed || !self.out.is_empty() {
+            return None;
+        }
+        self.half_closed = true;
+        self.close_by = Some(by.min(now + LAST_HEARING));
+        Some(Close::Half)
+    }
+
+    /// Octets came after the end; they count only against how long the neighbor is waited for.
+    pub fn discard(&mut self, count: usize) {
+        self.discarded = self.discarded.saturating_add(count);
     }
 
     fn queue(&mut self, octets: &[u8]) {

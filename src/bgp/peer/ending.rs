@@ -49,7 +49,7 @@ impl Peer {
     ) {
         let Some(connection) = self.connections[origin as usize].take() else { return };
         self.lost(&connection, before == State::Established, words, penal, now);
-        // It stays until its last words are written.
+        // It stays until its last words are written and the neighbor has closed.
         self.connections[origin as usize] = Some(connection);
     }
 

@@ -14,7 +14,7 @@ impl Peer {
     pub fn handle_octets(&mut self, origin: Origin, octets: &[u8], now: Instant) {
         let Some(connection) = &mut self.connections[origin as usize] else { return };
         if connection.is_closing() {
-            return;
+            return connection.discard(octets.len());
         }
         connection.decoder.push(octets);
         loop {

@@ -14,6 +14,8 @@ use crate::config::bgp::{Attributes, Community, Family, NextHop};
 struct Pipe {
     dialler: usize,
     to: [VecDeque<Vec<u8>>; 2],
+    /// Who will write nothing more.
+    ended: [bool; 2],
     closed: [bool; 2],
 }
 
@@ -105,6 +107,7 @@ impl Net {
                 self.pipes.push(Pipe {
                     dialler,
                     to: Default::default(),
+                    ended: [false; 2],
                     closed: [here.is_err(), there.is_err()],
                 });
             }
@@ -118,9 +121,14 @@ impl Net {
                         peer.handle_written(origin, out.len(), self.now);
                         pipe.to[1 - side].push_back(out);
                     }
-                    if !pipe.closed[side] && peer.poll_close(origin, self.now) {
+                    while !pipe.closed[side]
+                        && let Some(close) = peer.poll_close(origin, self.now)
+                    {
                         moved = true;
-                        pipe.closed[side] = true;
+                        match close {
+                            Close::Half => pipe.ended[side] = true,
+                            Close::Whole => pipe.closed[side] = true,
+                        }
                     }
                     while let Some(octets) = pipe.to[side].pop_front() {
                         moved = true;
@@ -128,7 +136,8 @@ impl Net {
                             peer.handle_octets(origin, &octets, self.now);
                         }
                     }
-                    if pipe.closed[1 - side] && !pipe.closed[side] && pipe.to[side].is_empty() {
+                    let no_more = pipe.ended[1 - side] || pipe.closed[1 - side];
+                    if no_more && !pipe.closed[side] && pipe.to[side].is_empty() {
                         moved = true;
                         pipe.closed[side] = true;
                         peer.handle_closed(origin, "closed".to_owned(), self.now);
@@ -287,6 +296,50 @@ fn a_stop_says_its_words_and_is_final() {
     net.run(Duration::from_secs(30));
     assert!(net.peers[0].is_stopped());
     assert!(net.status(1).last_error.unwrap().contains("until 04:00"));
+}
+
+#[test]
+fn after_the_last_words_the_neighbor_has_half_a_second_to_close() {
+    let mut net = Net::new([true, false], |_, _| ());
+    net.run(Duration::from_secs(10));
+    let (now, peer) = (net.now, &mut net.peers[0]);
+    let accepted = Origin::Accepted;
+    peer.stop(&Notification::shutdown("bye"), now);
+    assert_eq!(peer.poll_close(accepted, now), None, "not before they are written");
+    peer.handle_written(accepted, peer.out(accepted).len(), now);
+    assert_eq!(peer.poll_close(accepted, now), Some(Close::Half));
+    // What comes now is read and ignored, whatever it is.
+    peer.handle_octets(accepted, &[0; 100], now);
+    assert_eq!(peer.poll_close(accepted, now), None);
+    assert!(!peer.is_stopped());
+    let end = now + Duration::from_millis(500);
+    assert_eq!(peer.next_deadline(), Some(end));
+    assert_eq!(peer.poll_close(accepted, end), Some(Close::Whole));
+    assert!(peer.is_stopped());
+}
+
+#[test]
+fn a_neighbor_that_closes_or_sends_without_end_is_not_waited_for() {
+    for closes in [true, false] {
+        let mut net = Net::new([true, false], |_, _| ());
+        net.run(Duration::from_secs(10));
+        let (now, peer) = (net.now, &mut net.peers[0]);
+        peer.stop(&Notification::shutdown("bye"), now);
+        peer.handle_written(Origin::Accepted, peer.out(Origin::Accepted).len(), now);
+        assert_eq!(peer.poll_close(Origin::Accepted, now), Some(Close::Half));
+        if closes {
+            peer.handle_closed(Origin::Accepted, "closed".to_owned(), now);
+            assert_eq!(peer.poll_close(Origin::Accepted, now), None);
+        } else {
+            let mut reads = 0;
+            while peer.poll_close(Origin::Accepted, now).is_none() {
+                peer.handle_octets(Origin::Accepted, &[0xFF; 64 * 1024], now);
+                reads += 1;
+                assert!(reads < 1000, "no bound");
+            }
+        }
+        assert!(peer.is_stopped());
+    }
 }
 
 #[test]

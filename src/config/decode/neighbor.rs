@@ -50,7 +50,14 @@ pub(super) fn decode(
     let password = fields.get("password_file").and_then(|spot| password(&spot, speaker.base));
 
     let ttl_security = fields.get("ttl_security").and_then(|spot| spot.number(1..=254));
+    let internal = asn.is_some() && asn == speaker.asn;
     let multihop = fields.get("multihop").and_then(|spot| {
+        if internal {
+            spot.refuse(
+                "`multihop` towards a neighbor of our own AS",
+                "leave it out: a session inside our AS may cross any number of hops",
+            );
+        }
         if ttl_security.is_some() {
             spot.refuse(
                 "`multihop` and `ttl_security` exclude each other",
@@ -72,7 +79,6 @@ pub(super) fn decode(
             missing_next_hop(fields.spot(), at, address, families, next_hop);
         }
     }
-    let internal = asn.is_some() && asn == speaker.asn;
     let mut told = |key| fields.get(key).and_then(|spot| export(&spot, internal)).unwrap_or_default();
     let (export, degrade, drain) = (told("export"), told("degrade"), told("drain"));
     fields.close(&LATER);
