@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::process::Output;
 use std::time::Duration;
 
 use super::{COMMAND, Runner};
@@ -61,10 +62,7 @@ impl Runner<'_> {
                 Ok(now)
             }
             Action::Run { at, command } => {
-                let node = self.lab.node(at).map_err(words)?;
-                let mut shell = node.namespace.short_command("sh");
-                shell.args(["-c", command]);
-                let output = process::output(shell, COMMAND).map_err(|e| format!("{at}: {command}: {e}"))?;
+                let output = self.shell(at, command)?;
                 if output.status.success() {
                     return Ok(Moment::now());
                 }
@@ -75,6 +73,18 @@ impl Runner<'_> {
             Action::Show { at, prefix } => self.show(at, prefix),
             Action::Where(traffic) => self.whereabouts(traffic),
         }
+    }
+
+    /// Runs a shell command in a host; `$EDGEPROXY` is the command line of the edgeproxy that runs there.
+    pub(super) fn shell(&self, at: &str, line: &str) -> Result<Output, String> {
+        let node = self.lab.node(at).map_err(|error| error.to_string())?;
+        let mut command = node.namespace.short_command("sh");
+        if let Some(edgeproxy) = &node.edgeproxy {
+            command.env("EDGEPROXY", edgeproxy.binary()).env("EDGEPROXY_SOCKET", edgeproxy.socket());
+            command.env_remove("EDGEPROXY_BIN");
+        }
+        command.args(["-c", line]).current_dir(self.lab.work.join(at));
+        process::output(command, COMMAND).map_err(|error| format!("{at}: {line}: {error}"))
     }
 
     fn signal(&mut self, target: &str, signal: Signal) -> io::Result<Moment> {

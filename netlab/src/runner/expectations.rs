@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use super::{COMMAND, Runner};
+use super::Runner;
 use crate::bgp_stream::{Event, Kind, Timeline};
 use crate::capture::NoteKind;
 use crate::moment::Moment;
-use crate::process;
 use crate::scenario::{
     Expect, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening, Order,
 };
@@ -94,14 +93,7 @@ impl Runner<'_> {
     }
 
     fn command(&mut self, wanted: &ExpectCommand) -> Result<(), String> {
-        let node = self.lab.node(&wanted.at).map_err(|error| error.to_string())?;
-        let mut command = node.namespace.short_command("sh");
-        if let Some(edgeproxy) = &node.edgeproxy {
-            command.env("EDGEPROXY", edgeproxy.binary()).env("EDGEPROXY_SOCKET", edgeproxy.socket());
-            command.env_remove("EDGEPROXY_BIN");
-        }
-        command.args(["-c", &wanted.run]).current_dir(self.lab.work.join(&wanted.at));
-        let output = process::output(command, COMMAND).map_err(|error| format!("{}: {error}", wanted.run))?;
+        let output = self.shell(&wanted.at, &wanted.run)?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let fits = output.status.code() == Some(wanted.code)
@@ -169,6 +161,7 @@ impl Runner<'_> {
                 e.announces(*prefix) && community.as_ref().is_none_or(carries)
             }),
             Happening::Withdrawn { capture, prefix } => first(capture, &|e| e.withdraws(*prefix)),
+            Happening::Marked(name) => self.mark(name).map(Some),
             Happening::Closed { capture } => first(capture, &|e| matches!(e.kind, Kind::Notification(_))),
             Happening::Probed { capture, port } => {
                 self.segment(capture, since, |from, syn, ack, _| from == *port && syn && ack)

@@ -126,6 +126,8 @@ pub enum Happening {
     Closed {
         capture: String,
     },
+    /// The moment of a mark.
+    Marked(String),
     /// A RST from this port.
     Reset {
         capture: String,
