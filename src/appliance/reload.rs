@@ -3,14 +3,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::wiring::{Handouts, health_plan};
+use tokio::sync::watch;
+
 use crate::admin::Told;
 use crate::announce::ledger::Plan;
+use crate::config::bgp::Bgp;
 use crate::config::diff::diff;
 use crate::config::load::Source;
 use crate::config::observe::LogLevel;
 use crate::config::{Config, load};
+use crate::health::HealthPlan;
 use crate::observe::log::Logs;
+
+/// The watches that a configuration is handed out through.
+#[derive(Debug)]
+pub struct Handouts {
+    pub bgp: watch::Sender<Arc<Bgp>>,
+    pub policy: watch::Sender<Arc<Plan>>,
+    pub health: watch::Sender<Arc<HealthPlan>>,
+}
 
 /// The configuration in force and the text it came from.
 #[derive(Debug)]
@@ -60,6 +71,12 @@ impl InForce {
         let document = serde_json::to_value(&changes).map_err(|error| error.to_string())?;
         Ok(Told { text: changes.to_string(), document })
     }
+}
+
+/// The part of a configuration that the prober needs.
+#[must_use]
+pub fn health_plan(config: &Config) -> HealthPlan {
+    HealthPlan { limits: config.health.clone(), services: config.services.clone() }
 }
 
 /// The log's level for the configuration's word.

@@ -35,7 +35,7 @@ use tracing::{Level, debug, error, warn};
 
 use super::ApplianceError;
 use super::drains::Drains;
-use super::reload::InForce;
+use super::reload::{Handouts, InForce, health_plan};
 use super::shutdown::{self, Signals};
 use super::transaction::{Screens, Transactions};
 use crate::admin::{self, Command, server::Server};
@@ -47,11 +47,9 @@ use crate::announce::ledger::{self, Plan, Watched};
 use crate::announce::traffic::Traffic;
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
-use crate::config::Config;
-use crate::config::bgp::Bgp;
 use crate::config::environment::Environment;
 use crate::config::generation::{Beginning, Fault, Note};
-use crate::health::{HealthError, HealthPlan, HealthView, Prober};
+use crate::health::{HealthError, HealthView, Prober};
 use crate::observe::journal::keeper::{self, Keeper};
 use crate::observe::journal::recent::Recent;
 use crate::observe::journal::{CauseIds, Event, Journal};
@@ -72,14 +70,6 @@ const COMMANDS: usize = 4;
 const ROUTING_PATIENCE: Duration = Duration::from_millis(150);
 /// The same for the others. A hung prober withdraws by its silence; the control loop may wait for disks.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The watches that a configuration is handed out through.
-#[derive(Debug)]
-pub struct Handouts {
-    pub bgp: watch::Sender<Arc<Bgp>>,
-    pub policy: watch::Sender<Arc<Plan>>,
-    pub health: watch::Sender<Arc<HealthPlan>>,
-}
 
 /// The running process.
 pub struct Appliance {
@@ -286,12 +276,6 @@ impl Appliance {
         appliance.publish("starting");
         Ok(appliance)
     }
-}
-
-/// The part of a configuration that the prober needs.
-#[must_use]
-pub fn health_plan(config: &Config) -> HealthPlan {
-    HealthPlan { limits: config.health.clone(), services: config.services.clone() }
 }
 
 fn raise_priority() {

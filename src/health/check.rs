@@ -8,10 +8,14 @@ use super::Cause;
 use super::held::Held;
 use super::hysteresis::{Evidence, Hysteresis};
 use super::schedule::Tempo;
-use super::tally::Standing;
-use super::verdict::{Failure, Outcome, Verdict};
+use super::verdict::{Failure, Outcome, Standing, Verdict};
 use crate::config::services;
 use crate::observe::status::BackendStatus;
+
+/// A backend's check under one configuration of it. Never used again once the question changed, so
+/// that a late answer to an old question finds nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CheckId(pub(super) u64);
 
 /// Everything known of one backend of one service.
 #[derive(Debug)]

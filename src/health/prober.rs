@@ -17,9 +17,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::check::CheckId;
 use super::pace::Pace;
 use super::probe::{self, hold};
-use super::roster::{CheckId, Hold, JobId, Roster, Turned};
+use super::roster::{Hold, JobId, Roster, Turned};
 use super::verdict::Failure;
 use super::{HealthError, HealthPlan, HealthView};
 use crate::observe::journal::{CauseIds, Event, Journal};

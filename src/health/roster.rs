@@ -13,22 +13,17 @@ use std::time::{Duration, Instant};
 
 pub use holds::Hold;
 
-use super::check::Check;
+use super::check::{Check, CheckId};
 use super::pace::Changes;
 use super::schedule::{self, Dice, Tempo};
-use super::tally::{Moved, Standing, Tally};
-use super::verdict::{Failure, Outcome, Verdict};
+use super::tally::{Moved, Tally};
+use super::verdict::{Failure, Outcome, Standing, Verdict};
 use super::watermark::Position;
 use super::{HealthPlan, HealthView};
 use crate::config::health::Health;
 use crate::config::services;
 use crate::observe::journal::{CauseId, CauseIds};
 use crate::observe::status::{BackendStatus, ServiceStatus};
-
-/// A backend's check under one configuration of it. Never used again once the question changed, so
-/// that a late answer to an old question finds nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CheckId(u64);
 
 /// One probe. Each is handed out once and its outcome counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,20 +2,12 @@
 
 use std::time::Instant;
 
-use super::roster::CheckId;
+use super::check::CheckId;
+use super::verdict::Standing;
 use super::watermark::{Levels, Position};
 use super::{Cause, ServiceHealth};
 use crate::config::services::Watermark;
 use crate::observe::journal::CauseId;
-
-/// What one backend adds to its service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Standing {
-    /// Its weight counts.
-    pub(super) healthy: bool,
-    /// It has had a verdict.
-    pub(super) judged: bool,
-}
 
 /// The sums of one service, and what follows from them.
 #[derive(Debug, Clone)]

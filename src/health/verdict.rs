@@ -24,6 +24,15 @@ impl Verdict {
     }
 }
 
+/// What one backend adds to its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Standing {
+    /// Its weight counts.
+    pub(super) healthy: bool,
+    /// It has had a verdict.
+    pub(super) judged: bool,
+}
+
 /// How one probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

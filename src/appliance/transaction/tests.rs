@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::announce::ledger::Plan;
-use crate::appliance::wiring::{Handouts, health_plan};
+use crate::appliance::reload::{Handouts, health_plan};
 use crate::config::generation::{Beginning, Fault, begin};
 use crate::observe::log::Logs;
 use crate::observe::samples;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::neighbor::{self, Speaker};
-use crate::config::bgp::{Asn, Bgp, Family, Neighbor, Shutdown};
+use crate::config::bgp::{Bgp, Family, Neighbor, Shutdown};
 use crate::config::read::{Spot, Unique};
 
 const MOST_NEIGHBORS: usize = 256;
@@ -30,7 +30,7 @@ impl Read {
 pub(super) fn decode(spot: &Spot<'_>, base: &Path) -> Option<Read> {
     let before = spot.sheet().count();
     let mut fields = spot.fields()?;
-    let asn = fields.need("asn").and_then(|spot| asn(&spot));
+    let asn = fields.need("asn").and_then(|spot| neighbor::asn(&spot));
     let router_id = fields.need("router_id").and_then(|spot| router_id(&spot));
     let listen = fields.get("listen").map_or_else(|| Some(default_listen()), |spot| listen(&spot));
     let shutdown = fields.get("shutdown").and_then(|spot| shutdown(&spot)).unwrap_or_default();
@@ -42,24 +42,6 @@ pub(super) fn decode(spot: &Spot<'_>, base: &Path) -> Option<Read> {
         Some(Bgp { asn: asn?, router_id: router_id?, listen: listen?, shutdown, neighbors: neighbors? })
     })();
     Some(Read { bgp, sound: spot.sheet().count() == before })
-}
-
-/// An AS number that may stand in a path.
-pub(super) fn asn(spot: &Spot<'_>) -> Option<Asn> {
-    if spot.text()?.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("as")) {
-        spot.refuse("an AS number is written as a number", "leave `AS` away");
-        return None;
-    }
-    let number: u32 = spot.number(0..=u64::from(u32::MAX))?;
-    let reserved = match number {
-        0 => "AS 0 is reserved (RFC 7607)",
-        // RFC 6793 §9.
-        23456 => "AS 23456 stands for AS numbers that an old speaker cannot write",
-        65535 | u32::MAX => "the last AS numbers are reserved (RFC 7300)",
-        _ => return Some(Asn(number)),
-    };
-    spot.refuse(reserved, "for private use: 64512 to 65534, or 4200000000 to 4294967294 (RFC 6996)");
-    None
 }
 
 fn router_id(spot: &Spot<'_>) -> Option<Ipv4Addr> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{attributes, bgp};
+use super::attributes;
 use crate::config::bgp::{Asn, Attributes, Family, Neighbor, NextHop, Secret};
 use crate::config::read::{Letters, Spot, Unique, shown};
 use crate::config::secret;
@@ -38,7 +38,7 @@ pub(super) fn decode(
     if let (Some(spot), Some(address)) = (&address_at, address) {
         sockets.claim(spot, &address.to_string());
     }
-    let asn = fields.need("asn").and_then(|spot| bgp::asn(&spot));
+    let asn = fields.need("asn").and_then(|spot| self::asn(&spot));
 
     let families_at = fields.get("families");
     let families = families_at.as_ref().and_then(families);
@@ -103,6 +103,24 @@ pub(super) fn decode(
         degrade,
         drain,
     })
+}
+
+/// An AS number that may stand in a path.
+pub(super) fn asn(spot: &Spot<'_>) -> Option<Asn> {
+    if spot.text()?.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("as")) {
+        spot.refuse("an AS number is written as a number", "leave `AS` away");
+        return None;
+    }
+    let number: u32 = spot.number(0..=u64::from(u32::MAX))?;
+    let reserved = match number {
+        0 => "AS 0 is reserved (RFC 7607)",
+        // RFC 6793 §9.
+        23456 => "AS 23456 stands for AS numbers that an old speaker cannot write",
+        65535 | u32::MAX => "the last AS numbers are reserved (RFC 7300)",
+        _ => return Some(Asn(number)),
+    };
+    spot.refuse(reserved, "for private use: 64512 to 65534, or 4200000000 to 4294967294 (RFC 6996)");
+    None
 }
 
 /// An address that a session can be held with. Loopback is one: labs use it.
