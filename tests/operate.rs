@@ -304,6 +304,35 @@ fn what_is_not_confirmed_is_undone_and_what_is_survives() {
 }
 
 #[test]
+fn a_drain_outlives_a_configuration_that_is_undone() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pop = Pop::start(backend.local_addr().unwrap());
+    pop.until("announced", || pop.prefix_state() == "announced");
+    pop.words(&["drain", "--deadline", "0s", "--reason", "new disks"]);
+    pop.until("drained", || pop.prefix_state() == "withdrawn");
+    let without = pop.text(2).replace("198.51.100.0/24", "203.0.113.0/24");
+    let file = pop.another(&without);
+    for end in ["its time", "an operator"] {
+        let within = if end == "its time" { "1s" } else { "5m" };
+        pop.words(&["apply", &file, "--confirm-within", within]);
+        pop.until("the other is announced", || pop.prefix_state() == "announced");
+        if end == "an operator" {
+            pop.words(&["rollback"]);
+        }
+        pop.until("undone", || pop.json(&["status"])["prefixes"][0]["prefix"] == "198.51.100.0/24");
+        sleep(Duration::from_secs(1));
+        let prefix = &pop.json(&["status"])["prefixes"][0];
+        assert_eq!(
+            (&prefix["state"], &prefix["reason"]),
+            (&"withdrawn".into(), &"drained".into()),
+            "{prefix}"
+        );
+    }
+    pop.words(&["apply", &file]);
+    assert!(!fs::read_to_string(pop.folder.path().join("state/drains.json")).unwrap().contains("198.51.100"));
+}
+
+#[test]
 fn what_is_drained_is_not_announced_before_a_slow_disk_tells_so() {
     let backend = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
