@@ -304,6 +304,56 @@ fn what_is_not_confirmed_is_undone_and_what_is_survives() {
 }
 
 #[test]
+fn a_drain_outlives_a_configuration_that_is_undone() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pop = Pop::start(backend.local_addr().unwrap());
+    pop.until("announced", || pop.prefix_state() == "announced");
+    pop.words(&["drain", "--deadline", "0s", "--reason", "new disks"]);
+    pop.until("drained", || pop.prefix_state() == "withdrawn");
+    let without = pop.text(2).replace("198.51.100.0/24", "203.0.113.0/24");
+    let file = pop.another(&without);
+    for end in ["its time", "an operator"] {
+        let within = if end == "its time" { "1s" } else { "5m" };
+        pop.words(&["apply", &file, "--confirm-within", within]);
+        pop.until("the other is announced", || pop.prefix_state() == "announced");
+        if end == "an operator" {
+            pop.words(&["rollback"]);
+        }
+        pop.until("undone", || pop.json(&["status"])["prefixes"][0]["prefix"] == "198.51.100.0/24");
+        sleep(Duration::from_secs(1));
+        let prefix = &pop.json(&["status"])["prefixes"][0];
+        assert_eq!(
+            (&prefix["state"], &prefix["reason"]),
+            (&"withdrawn".into(), &"drained".into()),
+            "{prefix}"
+        );
+    }
+    pop.words(&["apply", &file]);
+    assert!(!fs::read_to_string(pop.folder.path().join("state/drains.json")).unwrap().contains("198.51.100"));
+}
+
+#[test]
+fn what_is_drained_is_not_announced_before_a_slow_disk_tells_so() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    fs::create_dir(&state).unwrap();
+    // It is read when somebody writes it.
+    let slow = state.join("drains.json");
+    nix::unistd::mkfifo(&slow, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let disk = std::thread::spawn(move || {
+        sleep(Duration::from_secs(2));
+        let order = r#"{ "prefix": "198.51.100.0/24", "reason": "", "begun_ms": 0, "deadline_ms": 0 }"#;
+        fs::write(slow, format!("[{order}]")).unwrap();
+    });
+    let pop = Pop::start_in(folder, backend.local_addr().unwrap());
+    disk.join().unwrap();
+    pop.until("drained", || pop.json(&["status"])["prefixes"][0]["reason"] == "drained");
+    let told = pop.words(&["events", "--last", "100", "--json"]);
+    assert!(!told.contains(r#""state":"announced""#), "{told}");
+}
+
+#[test]
 fn a_process_that_cannot_remember_announces_and_promises_nothing() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("state"), "a file where the directory should be").unwrap();

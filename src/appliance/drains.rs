@@ -87,10 +87,11 @@ impl Drains {
         for prefix in &prefixes {
             let bounds = config.anycast.get(prefix).map(|anycast| &anycast.drain);
             let patience = deadline.or_else(|| bounds.map(|drain| drain.deadline)).unwrap_or_default();
+            let patience = patience.min(LONGEST);
             let order = Order {
                 reason: reason.to_owned(),
                 begun: self.orders.get(prefix).map_or(now, |order| order.begun),
-                deadline: now + patience.min(LONGEST),
+                deadline: now + patience,
                 resumed: false,
                 cause,
             };
@@ -129,10 +130,14 @@ impl Drains {
 
     /// Forgets orders for prefixes that the configuration no longer has.
     pub fn follow(&mut self, config: &Config) {
-        let before = self.orders.len();
-        self.orders.retain(|prefix, _| config.anycast.contains_key(prefix));
-        if self.orders.len() != before {
-            let _ = self.settle("", &[], Vec::new());
+        let gone = |prefix: &&AnycastPrefix| !config.anycast.contains_key(*prefix);
+        let gone: Vec<_> = self.orders.keys().filter(gone).copied().collect();
+        for prefix in &gone {
+            self.orders.remove(prefix);
+            warn!(%prefix, "it has left the configuration, and its drain with it");
+        }
+        if !gone.is_empty() {
+            let _ = self.settle("", &gone, Vec::new());
         }
     }
 
@@ -212,4 +217,79 @@ fn find(config: &Config, wanted: &str) -> Result<Vec<AnycastPrefix>, String> {
 
 fn millis(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::parse;
+
+    const BOTH: &str = "[198.51.100.0/24, 203.0.113.0/24]";
+
+    fn config(prefixes: &str) -> Config {
+        let minimal =
+            include_str!("../../config/minimal.yaml").replace("    addresses: [198.51.100.1]\n", "");
+        let one = "  - prefix: 198.51.100.0/24\n    services: [web]\n";
+        let listed = prefixes.trim_matches(['[', ']']).split(", ");
+        let all: String = listed.map(|it| one.replace("198.51.100.0/24", it)).collect();
+        assert!(minimal.contains(one));
+        parse(&minimal.replace(one, &all), Path::new("")).unwrap()
+    }
+
+    fn open(state: &Path) -> (Drains, watch::Receiver<Arc<ledger::Drains>>) {
+        let (handout, orders) = watch::channel(Arc::default());
+        (Drains::open(state, handout, Journal::new(16).0, CauseIds::new(1, 2)), orders)
+    }
+
+    fn drained(orders: &watch::Receiver<Arc<ledger::Drains>>) -> Vec<String> {
+        orders.borrow().keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn orders_outlive_the_process_and_the_configuration_that_ends_their_prefix_ends_them() {
+        let disk = tempfile::tempdir().unwrap();
+        let (mut drains, _) = open(disk.path());
+        drains.drain(&config(BOTH), "all", Some(Duration::from_secs(60)), "new disks").unwrap();
+        let (mut drains, orders) = open(disk.path());
+        let order = orders.borrow().values().next().unwrap().clone();
+        assert!(order.resumed && order.reason == "new disks");
+        let left = order.deadline.saturating_duration_since(Instant::now());
+        assert!((50..=60).contains(&left.as_secs()), "{left:?}");
+        drains.follow(&config("[198.51.100.0/24]"));
+        assert_eq!(drained(&orders), ["198.51.100.0/24"]);
+        assert_eq!(drained(&open(disk.path()).1), ["198.51.100.0/24"]);
+    }
+
+    #[test]
+    fn no_deadline_is_longer_than_told_whatever_was_asked_for_and_whatever_the_clock_says() {
+        let disk = tempfile::tempdir().unwrap();
+        let (mut drains, orders) = open(disk.path());
+        let told = drains.drain(&config(BOTH), "all", Some(Duration::MAX), "").unwrap();
+        assert!(told.text.contains("after 86400s"), "{}", told.text);
+        let longest = |orders: &watch::Receiver<Arc<ledger::Drains>>| {
+            orders.borrow().values().all(|order| order.deadline <= Instant::now() + LONGEST)
+        };
+        assert!(longest(&orders));
+        // Written by a clock that was a century ahead.
+        let kept = r#"[{"prefix":"198.51.100.0/24","reason":"","begun_ms":5000000000000,"deadline_ms":18446744073709551615}]"#;
+        fs::write(disk.path().join("drains.json"), kept).unwrap();
+        let (_drains, orders) = open(disk.path());
+        assert_eq!(drained(&orders), ["198.51.100.0/24"]);
+        assert!(longest(&orders));
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_written_is_told_and_drains_nevertheless() {
+        let disk = tempfile::tempdir().unwrap();
+        fs::write(disk.path().join("drains.json"), "[{").unwrap();
+        let (_drains, orders) = open(disk.path());
+        assert_eq!(drained(&orders), [""; 0]);
+        let (mut drains, orders) = open(&disk.path().join("missing"));
+        let told = drains.drain(&config(BOTH), "203.0.113.0/24", None, "").unwrap();
+        assert!(told.text.contains("a restart will not know of this"), "{}", told.text);
+        assert_eq!(
+            (drained(&orders), &told.document["survives_restart"]),
+            (vec!["203.0.113.0/24".to_owned()], &json!(false))
+        );
+    }
 }

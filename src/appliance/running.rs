@@ -102,7 +102,10 @@ impl Appliance {
 
     /// Whatever was put in force or refused is told to all who want to know.
     fn transacted(&mut self, what: &str, result: Result<Told, String>) -> Result<Told, String> {
-        self.drains.follow(self.transactions.in_force().config());
+        // What is on trial may be undone, and a drain must outlast that: its prefix would come back announced.
+        if !self.transactions.is_pending() {
+            self.drains.follow(self.transactions.in_force().config());
+        }
         let words = match &result {
             Ok(told) => &told.text,
             Err(why) => why,

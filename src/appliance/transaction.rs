@@ -70,6 +70,12 @@ impl Transactions {
         &self.in_force
     }
 
+    /// Whether what is in force waits for its confirmation.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Reads the file again and takes it for good. What cannot be stored is taken all the same: the file is
     /// there for the next start. Returns the changes.
     ///

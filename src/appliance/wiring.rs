@@ -201,6 +201,9 @@ impl Appliance {
         let addresses =
             Thread::spawn("addresses", move || async move { AddressKeeper::new(ends)?.run(stop).await })?;
 
+        // Before the decision, which must not announce what is drained, however long the disk takes.
+        let drains = Drains::open(&state, orders, journal.clone(), CauseIds::new(epoch, 2));
+
         let stop = stop_routing.clone();
         let noted = journal.clone();
         let beating = watchdog.heart("routing", ROUTING_PATIENCE, Answer::Abort);
@@ -245,7 +248,6 @@ impl Appliance {
             Traffic::new(draining.clone(), measured.clone()).run(stop.clone())
         });
 
-        let drains = Drains::open(&state, orders, journal.clone(), CauseIds::new(epoch, 2));
         let in_force = InForce::new(config, source, Handouts { bgp, policy, health }, logs);
         let transactions = Transactions::new(path, in_force, store, screens);
         let notify = Notify::new(environment.notify_socket);
