@@ -11,7 +11,6 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::AnnounceError;
 use super::drain::{Flows, Measured};
 use super::ledger::Watched;
 use crate::config::anycast::AnycastPrefix;
@@ -41,19 +40,18 @@ impl Traffic {
         Self { watched, measured, census: BTreeMap::new(), closed: BTreeSet::new(), blind: false }
     }
 
-    /// Runs until `stop`.
-    ///
-    /// # Errors
-    /// [`AnnounceError::Gone`] when the decision has ended.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), AnnounceError> {
+    /// Runs until `stop`; after the end of the decision there is nothing to do but wait for that.
+    pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let watched = self.watched.borrow_and_update().clone();
             if !watched.is_empty() {
                 self.look(&watched).await;
             }
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                changed = self.watched.changed() => changed.map_err(|_| AnnounceError::Gone("drains"))?,
+                () = stop.cancelled() => return,
+                changed = self.watched.changed() => if changed.is_err() {
+                    return stop.cancelled().await;
+                },
                 () = sleep(LOOK_EVERY), if !watched.is_empty() => {}
             }
         }

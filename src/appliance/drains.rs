@@ -20,6 +20,7 @@ use crate::announce::drain::Order;
 use crate::announce::ledger;
 use crate::config::Config;
 use crate::config::anycast::AnycastPrefix;
+use crate::config::duration;
 use crate::config::generation::atomic;
 use crate::observe::journal::{CauseIds, Event, Journal};
 
@@ -96,8 +97,9 @@ impl Drains {
                 cause,
             };
             lines.push(format!(
-                "{prefix}: de-preferred now, withdrawn when its traffic is gone or after {patience:?}; \
-                 `edgeproxy undrain {prefix}` takes it back"
+                "{prefix} drains: de-preferred, then withdrawn when its traffic is gone or after {} at the \
+                 latest; `edgeproxy undrain {prefix}` takes it back",
+                duration::written(patience)
             ));
             self.orders.insert(*prefix, order);
         }
@@ -115,7 +117,10 @@ impl Drains {
         let mut prefixes = find(config, wanted)?;
         prefixes.retain(|prefix| self.orders.contains_key(prefix));
         if prefixes.is_empty() {
-            return Err(format!("{wanted} is not drained"));
+            return Err(match wanted.trim() {
+                "all" => "nothing is drained".to_owned(),
+                prefix => format!("{prefix} is not drained"),
+            });
         }
         let mut lines = Vec::new();
         for prefix in &prefixes {
@@ -265,7 +270,7 @@ mod tests {
         let disk = tempfile::tempdir().unwrap();
         let (mut drains, orders) = open(disk.path());
         let told = drains.drain(&config(BOTH), "all", Some(Duration::MAX), "").unwrap();
-        assert!(told.text.contains("after 86400s"), "{}", told.text);
+        assert!(told.text.contains("after 24h"), "{}", told.text);
         let longest = |orders: &watch::Receiver<Arc<ledger::Drains>>| {
             orders.borrow().values().all(|order| order.deadline <= Instant::now() + LONGEST)
         };

@@ -114,7 +114,10 @@ impl Appliance {
             Ok(_) => info!("{what}: done\n{words}"),
             Err(_) => error!("{what}: refused, nothing changed\n{words}"),
         }
-        let (command, words, accepted) = (what.to_owned(), words.clone(), result.is_ok());
+        // The log has all of it; the journal has what it came to.
+        let outcome = words.rsplit("\n\n").next().and_then(|last| last.lines().next());
+        let words = outcome.unwrap_or_default().to_owned();
+        let (command, accepted) = (what.to_owned(), result.is_ok());
         self.journal.note(None, Event::Operator { command, words, accepted });
         self.publish("running");
         result

@@ -16,6 +16,7 @@ use super::gate::{self, Offer, Pass, Standing};
 use super::reload::InForce;
 use crate::admin::{Offered, Told};
 use crate::config::Config;
+use crate::config::duration::written;
 use crate::config::generation::{Entry, Step, Store, StoreError};
 use crate::config::load::{self, Source};
 use crate::config::signature::Signature;
@@ -138,7 +139,7 @@ impl Transactions {
         now: Instant,
     ) -> Result<Told, String> {
         if let Some(within) = within.filter(|within| !CONFIRM_WITHIN.contains(within)) {
-            return Err(format!("{within:?} to confirm is out of range\n  hint: 1s to 24h"));
+            return Err(format!("{} to confirm is out of range\n  hint: 1s to 24h", written(within)));
         }
         let (source, config) = read(offered)?;
         let (forecast, pass) = self.judge(&source, &config, allow_withdraw, now)?;
@@ -163,8 +164,9 @@ impl Transactions {
                         "back_to": back_to,
                     });
                     format!(
-                        "generation {generation} is in force for {within:?}: `edgeproxy confirm` keeps it, \
-                         otherwise generation {back_to} comes back by itself"
+                        "generation {generation} is in force for {}: `edgeproxy confirm` keeps it, \
+                         otherwise generation {back_to} comes back by itself",
+                        written(within)
                     )
                 } else {
                     let back = self.switch(config, source)?;
@@ -239,8 +241,10 @@ impl Transactions {
     pub fn handle_timeout(&mut self, now: Instant) -> Option<String> {
         let pending = self.pending.as_ref().filter(|pending| pending.until <= now)?;
         let words = format!(
-            "generation {} was not confirmed within {:?}: generation {} is in force again",
-            pending.entry.generation, pending.within, pending.back.0.generation
+            "generation {} was not confirmed within {}: generation {} is in force again",
+            pending.entry.generation,
+            written(pending.within),
+            pending.back.0.generation
         );
         self.undo();
         self.undone = Some(words.clone());

@@ -245,7 +245,11 @@ impl Appliance {
         });
         let stop = stop_others.clone();
         let tree = tree.child("traffic", Duty::Restartable, move || {
-            Traffic::new(draining.clone(), measured.clone()).run(stop.clone())
+            let life = Traffic::new(draining.clone(), measured.clone()).run(stop.clone());
+            async move {
+                life.await;
+                Ok::<(), AnnounceError>(())
+            }
         });
 
         let in_force = InForce::new(config, source, Handouts { bgp, policy, health }, logs);

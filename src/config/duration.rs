@@ -29,9 +29,28 @@ pub fn parse(text: &str) -> Result<Duration, NoDuration> {
     }
 }
 
+/// A duration as an operator would write it: in the largest unit that leaves nothing over.
+#[must_use]
+pub fn written(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let fits = |(_, factor): &&(&str, u64)| millis.is_multiple_of(u128::from(*factor));
+    match UNITS.iter().rev().find(fits) {
+        Some((unit, factor)) if millis > 0 => format!("{}{unit}", millis / u128::from(*factor)),
+        _ => "0s".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writes_what_it_reads() {
+        for text in ["0s", "50ms", "1500ms", "90s", "5m", "24h"] {
+            assert_eq!(written(parse(text).unwrap()), text);
+        }
+        assert_eq!(written(Duration::from_secs(300)), "5m");
+    }
 
     #[test]
     fn reads_what_operators_write() {
