@@ -80,7 +80,7 @@ fn what_nobody_confirms_is_undone_by_itself() {
     let mut pop = Pop::start();
     let told = pop.apply(text(8), Some(60)).unwrap();
     assert!(
-        told.text.contains("for 60s: `edgeproxy confirm` keeps it, otherwise generation 7"),
+        told.text.contains("for 1m: `edgeproxy confirm` keeps it, otherwise generation 7"),
         "{}",
         told.text
     );
@@ -92,7 +92,7 @@ fn what_nobody_confirms_is_undone_by_itself() {
 
     assert_eq!(pop.transactions.handle_timeout(pop.at(59)), None);
     let words = pop.transactions.handle_timeout(pop.at(60)).unwrap();
-    assert_eq!(words, "generation 8 was not confirmed within 60s: generation 7 is in force again");
+    assert_eq!(words, "generation 8 was not confirmed within 1m: generation 7 is in force again");
     assert_eq!((pop.running(), pop.transactions.next_deadline()), (7, None));
     let status = pop.transactions.process_status("running", Duration::ZERO, Vec::new(), pop.at(61));
     assert_eq!((status.pending, status.undone), (None, Some(words)));
