@@ -24,6 +24,9 @@ pub enum Verdict {
     Well,
     /// It is silent because others have the processor.
     Starved,
+    /// It has been silent for longer than the patience. Before the next look every processor is to be visited:
+    /// one that the hypervisor holds back keeps its timers from those who sleep by them.
+    Doubtful,
     /// It has been silent for longer than the patience, although it could have beaten.
     Hung,
 }
@@ -32,19 +35,21 @@ pub enum Verdict {
 ///
 /// Only what the watchdog was awake for counts: a look charges at most two of its periods, so that a machine that
 /// stood still, with the watchdog on it, proves nothing against anybody. A thread that waits is charged the time
-/// that passed; one that runs, the processor time that it used. So a hang takes at least four looks in a row.
+/// that passed; one that runs, the processor time that it used. And silence alone is a doubt: it is a hang once the
+/// thread has not beaten either after all processors were seen to work. So a hang takes at least five looks in a row.
 #[derive(Debug)]
 pub struct Judge {
     patience: Duration,
     last: Option<Sight>,
     silence: Duration,
+    doubted: bool,
 }
 
 impl Judge {
     /// A thread that is charged more than `patience` without a beat hangs.
     #[must_use]
     pub fn new(patience: Duration) -> Self {
-        Self { patience, last: None, silence: Duration::ZERO }
+        Self { patience, last: None, silence: Duration::ZERO, doubted: false }
     }
 
     /// How far apart its looks, and the beats of the thread, are meant to be.
@@ -63,6 +68,7 @@ impl Judge {
     pub fn handle_sight(&mut self, sight: Sight) -> Verdict {
         let Some(last) = self.last.replace(sight).filter(|last| last.beats == sight.beats) else {
             self.silence = Duration::ZERO;
+            self.doubted = false;
             return Verdict::Well;
         };
         let passed = sight.at.saturating_duration_since(last.at).min(2 * self.period());
@@ -70,7 +76,7 @@ impl Judge {
             if sight.state == 'R' { sight.used.saturating_sub(last.used).min(passed) } else { passed };
         self.silence += charge;
         if self.silence > self.patience {
-            Verdict::Hung
+            if std::mem::replace(&mut self.doubted, true) { Verdict::Hung } else { Verdict::Doubtful }
         } else if charge.is_zero() {
             Verdict::Starved
         } else {
@@ -123,20 +129,20 @@ mod tests {
         // Milliseconds between looks, state, processor time between looks; the look that finds it hanging.
         let cases = [
             // Asleep though its timer is due; on a disk; stopped; stopped by a tracer.
-            (25, 'S', 0, Some(7)),
-            (25, 'D', 0, Some(7)),
-            (25, 'T', 0, Some(7)),
-            (25, 't', 0, Some(7)),
+            (25, 'S', 0, Some(8)),
+            (25, 'D', 0, Some(8)),
+            (25, 'T', 0, Some(8)),
+            (25, 't', 0, Some(8)),
             // A chain of short waits that never comes back to the runtime.
-            (25, 'S', 12, Some(7)),
+            (25, 'S', 12, Some(8)),
             // An endless loop, alone and with a tenth of a processor.
-            (25, 'R', 25, Some(7)),
-            (25, 'R', 2, Some(76)),
+            (25, 'R', 25, Some(8)),
+            (25, 'R', 2, Some(77)),
             // Starved.
             (25, 'R', 0, None),
-            // A watchdog that wakes late still takes four looks.
-            (500, 'S', 0, Some(4)),
-            (500, 'R', 500, Some(4)),
+            // A watchdog that wakes late still takes five looks.
+            (500, 'S', 0, Some(5)),
+            (500, 'R', 500, Some(5)),
         ];
         for (after, state, used, look) in cases {
             assert_eq!(Play::new().hung_at(after, state, used), look, "{after} ms {state} used {used} ms");
@@ -165,7 +171,17 @@ mod tests {
             assert_eq!(play.look(ms(25), 0, 'R', ms(0)), Verdict::Starved);
         }
         assert_eq!(play.judge.silence(), ms(125));
-        assert_eq!(play.look(ms(26), 0, 'S', ms(0)), Verdict::Hung);
+        assert_eq!(play.look(ms(26), 0, 'S', ms(0)), Verdict::Doubtful);
+        assert_eq!(play.look(ms(25), 0, 'S', ms(0)), Verdict::Hung);
+    }
+
+    #[test]
+    fn a_beat_after_the_processors_were_visited_takes_the_doubt_back() {
+        let mut play = Play::new();
+        for _ in 0..3 {
+            while play.look(ms(25), 0, 'S', ms(0)) != Verdict::Doubtful {}
+            assert_eq!(play.look(ms(25), 1, 'S', ms(0)), Verdict::Well);
+        }
     }
 
     fn look() -> impl Strategy<Value = (u64, char, u64)> {
@@ -190,7 +206,7 @@ mod tests {
         #[test]
         fn blocked_looks_find_a_hang_in_bounded_time(
             before in prop::collection::vec(look(), 0..20),
-            delays in prop::collection::vec(25_u64..100_000, 7),
+            delays in prop::collection::vec(25_u64..100_000, 8),
         ) {
             let mut play = Play::new();
             for (after, state, used) in before {

@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::prctl;
-use nix::unistd::{self, alarm};
+use nix::unistd::{self, Pid, alarm};
 use tracing::{info, warn};
 
 use super::feed::Feed;
@@ -74,6 +75,9 @@ impl Watch {
             return !was_hung;
         };
         let verdict = self.judge.handle_sight(Sight { at: now, beats, state, used });
+        if verdict == Verdict::Doubtful {
+            visit_processors();
+        }
         let is_hung = verdict == Verdict::Hung;
         if is_hung && self.answer == Answer::Abort {
             abort(self.name, self.judge.silence(), state);
@@ -90,6 +94,20 @@ impl Watch {
         }
         !is_hung
     }
+}
+
+/// Runs on every processor that this process may use, one after the other, and comes back when all have worked:
+/// then whatever timer was due on them has rung, and whoever slept by it can beat before the next look.
+fn visit_processors() {
+    let itself = Pid::from_raw(0);
+    let Ok(allowed) = sched_getaffinity(itself) else { return };
+    for processor in (0..CpuSet::count()).filter(|processor| allowed.is_set(*processor).unwrap_or(false)) {
+        let mut only = CpuSet::new();
+        if only.set(processor).is_ok() {
+            let _ = sched_setaffinity(itself, &only);
+        }
+    }
+    let _ = sched_setaffinity(itself, &allowed);
 }
 
 /// Ends the process at once: the kernel closes its sockets, and the neighbors drop its routes now and not when
