@@ -81,14 +81,20 @@ impl Runner<'_> {
         let about = |entry: &&Value| {
             entry["cause"] == cause && entry.get("prefix").is_none_or(|prefix| *prefix == *wanted.prefix)
         };
-        let chain: Vec<_> = events.iter().filter(about).filter_map(|entry| entry["event"].as_str()).collect();
-        let shown: Vec<_> = history.iter().filter(about).filter_map(|e| e["event"].as_str()).collect();
-        if chain != wanted.chain || shown != wanted.chain {
+        let kinds = |entries: &[Value]| -> Vec<String> {
+            let kinds = entries.iter().filter(about).filter_map(|entry| entry["event"].as_str());
+            kinds.map(str::to_owned).collect()
+        };
+        let (mut chain, shown, mut sorted) = (kinds(&events), kinds(history), wanted.chain.clone());
+        // The journal may have an effect before its cause.
+        chain.sort();
+        sorted.sort();
+        if chain != sorted || shown != wanted.chain {
             return Err(format!(
                 "under the cause {cause} the journal has {chain:?}, the explanation {shown:?}"
             ));
         }
-        if chain.contains(&"update") && document["prefix"]["cause"] != cause {
+        if wanted.chain.iter().any(|kind| kind == "update") && document["prefix"]["cause"] != cause {
             return Err(format!("it names the cause {}, not {cause}", document["prefix"]["cause"]));
         }
         Ok(())
