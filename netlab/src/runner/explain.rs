@@ -60,8 +60,9 @@ impl Runner<'_> {
                 let same = |key: &str, value: Value| sent[key] == value;
                 same("next_hop", Value::from(&*route.next_hop))
                     && same("as_path", Value::from(&*route.as_path))
-                    && route.med.is_none_or(|med| same("med", Value::from(med)))
+                    && same("med", Value::from(route.med))
                     && same("communities", Value::from(&*route.communities))
+                    && same("large_communities", Value::from(&*route.large_communities))
             }
         };
         if agrees { Ok(()) } else { Err(format!("told {sent}, but the table has {routes:?}")) }
