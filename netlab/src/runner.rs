@@ -2,7 +2,9 @@
 
 mod actions;
 mod expectations;
+mod explain;
 mod flows;
+mod histogram;
 mod measures;
 mod soak;
 
@@ -137,6 +139,8 @@ impl Runner<'_> {
             Step::Ratio(ratio) => self.ratio(ratio),
             Step::Cpu { figure, of } => self.cpu(figure, of),
             Step::Share(share) => self.share(share),
+            Step::Updates(updates) => self.update_figure(updates),
+            Step::Histogram(histogram) => self.histogram(histogram),
             Step::Flows(figure) => self.flow_figure(figure),
             Step::Soak(soak) => self.soak(soak),
         }

@@ -2,7 +2,9 @@
 
 mod actions;
 mod expectations;
+mod explain;
 mod flows;
+mod histogram;
 mod measures;
 mod soak;
 mod topology;
@@ -18,8 +20,10 @@ pub use actions::{Action, Flap, NewConfig, Replace, SetService, Traffic};
 pub use expectations::{
     Expect, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening, Order,
 };
+pub use explain::ExpectExplanation;
 pub use flows::{ExpectFlows, FlowFigure, Flows};
-pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
+pub use histogram::Histogram;
+pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share, Updates};
 /// A step with its place in the file.
 pub use serde_yaml::Spanned;
 pub use soak::{Soak, SoakFaults, SoakNeighbor, SoakPrefix};
@@ -78,6 +82,10 @@ pub enum Step {
     },
     /// One figure over what a traffic client sent.
     Share(Share),
+    /// One figure: how many UPDATEs named a prefix.
+    Updates(Updates),
+    /// What edgeproxy measures of its withdrawals beside what captures see of them.
+    Histogram(Box<Histogram>),
     /// One figure over what a client's flows did.
     Flows(FlowFigure),
     Soak(Box<Soak>),

@@ -173,7 +173,8 @@ pub fn explain(explanation: &Explanation) -> String {
         );
     }
     if let Some(cause) = &p.cause {
-        let _ = writeln!(screen, "  cause: {cause}, see `edgeproxy events`");
+        // Other rules may have decided since, without anything to tell.
+        let _ = writeln!(screen, "  cause of what neighbors were told last: {cause}, see `edgeproxy events`");
     }
     for a in &p.addresses {
         let whose = match a.state.as_str() {
@@ -193,7 +194,7 @@ pub fn explain(explanation: &Explanation) -> String {
         table.row([&n.name, &n.address, &n.state, &told]);
     }
     let neighbors = shown(&table, "No neighbors are configured.");
-    let _ = write!(screen, "\n{}\n{neighbors}", health(&explanation.services));
+    let _ = write!(screen, "\n{}\n{neighbors}", checks(explanation));
     if !explanation.history.is_empty() {
         let _ = writeln!(screen, "\nWhat happened:");
     }
@@ -201,6 +202,19 @@ pub fn explain(explanation: &Explanation) -> String {
         let _ = writeln!(screen, "{}", event(entry));
     }
     screen
+}
+
+/// What the checks say; a prober that is silent says nothing new.
+fn checks(explanation: &Explanation) -> String {
+    let Explanation { prefix, services, .. } = explanation;
+    let mut screens: Vec<_> = services.iter().map(service).collect();
+    if prefix.reason == "health-stale" {
+        screens.insert(0, "The checks are silent. The last they said, with its ages of then:\n".to_owned());
+    }
+    for name in prefix.services.iter().filter(|name| services.iter().all(|s| s.service != **name)) {
+        screens.push(format!("{name}: no check has spoken yet\n"));
+    }
+    screens.join("\n")
 }
 
 fn drain(drain: &DrainStatus) -> String {
@@ -354,6 +368,19 @@ web      up     1m 1s  2/6      low 1 high 2 degrade 3  web-2 (connection refuse
         let screen = status(&Status::default());
         assert!(screen.contains("No neighbors are configured.\n"), "{screen}");
         assert_eq!(health(&[]), "No services are configured.\n");
+    }
+
+    #[test]
+    fn an_explanation_does_not_pass_old_words_for_new_ones() {
+        let Status { mut prefixes, services, .. } = Status::sample();
+        let mut prefix = prefixes.remove(0);
+        prefix.reason = "health-stale".into();
+        prefix.services = vec!["web".into(), "new".into()];
+        let explanation = Explanation { prefix, services, neighbors: Vec::new(), history: Vec::new() };
+        let screen = explain(&explanation);
+        let silent =
+            "\nThe checks are silent. The last they said, with its ages of then:\n\nweb: up for 1m 1s";
+        assert!(screen.contains(silent) && screen.contains("\nnew: no check has spoken yet\n"), "{screen}");
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub fn decide(policy: &Anycast, facts: &Facts, last: &Announcement, now: Instant
         state,
         // What did not change stays the very same value, so that nobody compares it deeply.
         route: if *last.route == route { last.route.clone() } else { Arc::new(route) },
-        cause: cause_of(facts, &reason),
+        cause: if is_lifted(facts, &last.reason) { None } else { cause_of(facts, &reason) },
         reason,
         since: if state == last.state { last.since } else { now },
         next: dwell.map(|dwell| dwell.until),
@@ -142,6 +142,16 @@ fn obey(facts: &Facts, allowed: State, reason: Reason) -> (State, Reason) {
         Some(drain) => (State::Draining, Reason::Draining(drain.clone())),
         None => (allowed, reason),
     }
+}
+
+/// Whether the operator has just taken such words back: no verdict is behind what follows.
+fn is_lifted(facts: &Facts, before: &Reason) -> bool {
+    let silent = facts.intent == Intent::Up && facts.leaving == Leaving::No && facts.drain.is_none();
+    silent
+        && matches!(
+            before,
+            Reason::OperatorDown | Reason::Stopping | Reason::Draining(_) | Reason::Drained(_)
+        )
 }
 
 fn route(policy: &Anycast, state: State) -> Route {

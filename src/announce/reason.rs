@@ -149,7 +149,16 @@ impl Reason {
             Self::AddressMissing { .. } => {
                 "it is tried again every 5 s; correct the device or the permissions".to_owned()
             }
-            Self::HealthUnknown | Self::HealthStale { .. } => "the next word of the checks".to_owned(),
+            Self::HealthUnknown => {
+                "judged at the first word of the checks, and as before until then; if none comes, \
+                                    `edgeproxy status` names the threads that hang"
+                    .to_owned()
+            }
+            Self::HealthStale { .. } => {
+                "judged anew at the next word of the checks; if none comes, `edgeproxy status` \
+                                         names the threads that hang: restart the process"
+                    .to_owned()
+            }
             Self::BelowWatermark(level) | Self::Starting(level) => {
                 format!("announced when service {} has {} weight healthy", level.service, level.high)
             }

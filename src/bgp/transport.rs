@@ -119,9 +119,10 @@ impl Transport {
             self.flush(origin, now);
             self.close(origin, now);
         }
-        let told = self.log(now);
         let delivery = self.peer.delivery();
+        // Before the log: its lines are no part of what is measured.
         self.confirm(delivery);
+        let told = self.log(now);
         if told || delivery != before {
             self.report(now);
             self.ends.ring.notify_one();

@@ -39,7 +39,7 @@ impl Recorder {
     pub fn new() -> Self {
         let options = HistogramOpts::new(
             "edgeproxy_fail_to_withdraw_seconds",
-            "From the first evidence of a failure to its WITHDRAW written to the last neighbor.",
+            "From the outcome of the probe that decided on a failure to its WITHDRAW written, once for each neighbor.",
         )
         .buckets(WITHDRAW_BUCKETS.to_vec());
         let fail_to_withdraw =
@@ -47,7 +47,8 @@ impl Recorder {
         Self { fail_to_withdraw }
     }
 
-    /// Records one withdrawal, `seconds` after the first evidence of the failure. Never blocks.
+    /// Records one withdrawal, `seconds` after the failure was known to the prober: the way of its refusal through
+    /// the kernel is not in it, nor that of the UPDATE. Never blocks.
     pub fn observe(&self, seconds: f64) {
         self.fail_to_withdraw.observe(seconds);
     }

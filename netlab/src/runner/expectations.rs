@@ -31,10 +31,14 @@ impl Runner<'_> {
         if let Some(flows) = &expect.flows {
             return self.poll(within, |runner| runner.flows(flows));
         }
+        if let Some(explanation) = &expect.explain {
+            return self.poll(within, |runner| runner.explanation(explanation));
+        }
         if let Some(order) = &expect.order {
             return self.poll(within, |runner| runner.order(order));
         }
-        Err("an expectation needs one of: route session status command updates flows order".to_owned())
+        Err("an expectation needs one of: route session status command updates flows explain order"
+            .to_owned())
     }
 
     fn route(&mut self, wanted: &ExpectRoute) -> Result<(), String> {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::Runner;
+use crate::bgp_stream::Timeline;
 use crate::figures::Figure;
 use crate::machine;
 use crate::moment::Moment;
 use crate::node::router::Router;
-use crate::scenario::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share};
+use crate::scenario::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share, Updates};
 
 impl Runner<'_> {
     pub(super) fn measure(&mut self, measure: &Measure) -> Result<(), String> {
@@ -116,6 +117,15 @@ impl Runner<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// How many UPDATEs named a prefix.
+    pub(super) fn update_figure(&mut self, updates: &Updates) -> Result<(), String> {
+        let since = self.mark(&updates.since)?;
+        let capture = self.lab.capture(&updates.capture).map_err(|error| error.to_string())?;
+        let count = capture
+            .look(|seen| Timeline::new(&seen.events).updates(updates.prefix, None, since, Moment::MAX));
+        self.record(&updates.figure, Figure::single(count as f64, "UPDATEs", 1), updates.goal.as_deref())
     }
 
     pub(super) fn record(&mut self, name: &str, figure: Figure, goal: Option<&str>) -> Result<(), String> {

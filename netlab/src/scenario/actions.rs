@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Flows;
-use super::values::{duration, some_duration};
+use super::values::{duration, some_duration, yes};
 
 /// Something done to the lab.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,11 +27,13 @@ pub enum Action {
     },
     /// Starts again what ended.
     Start(String),
-    /// SIGTERM to edgeproxy; waits for its exit code.
+    /// SIGTERM to edgeproxy; waits for its exit code, unless told not to.
     Terminate {
         at: String,
         #[serde(default)]
         code: i32,
+        #[serde(default = "yes")]
+        wait: bool,
     },
     /// How a service behaves from here on.
     Set(SetService),

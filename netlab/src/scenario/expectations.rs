@@ -6,8 +6,8 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-use super::ExpectFlows;
 use super::values::{duration, five_seconds, yes};
+use super::{ExpectExplanation, ExpectFlows};
 
 /// What must become true; exactly one of its words besides `within`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -19,6 +19,7 @@ pub struct Expect {
     pub command: Option<ExpectCommand>,
     pub updates: Option<ExpectUpdates>,
     pub flows: Option<ExpectFlows>,
+    pub explain: Option<ExpectExplanation>,
     /// Each first occurrence after `since` must come after the one before it.
     pub order: Option<Order>,
     /// Polled for this long. Default 5 s.

@@ -66,6 +66,18 @@ pub struct Ratio {
     pub goal: Option<String>,
 }
 
+/// How many UPDATEs named a prefix in a capture since a mark.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Updates {
+    pub figure: String,
+    pub capture: String,
+    pub prefix: IpNetwork,
+    pub since: String,
+    #[serde(default)]
+    pub goal: Option<String>,
+}
+
 /// The share of a client's datagrams that anybody answered.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

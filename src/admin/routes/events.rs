@@ -1,5 +1,7 @@
 //! What the journal is asked for, and which of its recent entries are the answer.
 
+use std::collections::BTreeMap;
+
 use ipnetwork::IpNetwork;
 
 use super::{Answer, Route, Snapshot, find};
@@ -43,9 +45,19 @@ pub(super) fn events(query: &str, now: &Snapshot) -> Route {
     if nothing && waits { Route::Await(answer) } else { Route::Answer(answer) }
 }
 
-/// The last entries about a prefix, oldest first.
+/// The last entries about a prefix, oldest first, and what caused others before them: nothing stands before a
+/// withdrawal, so that its verdict may be noted after it.
 pub(super) fn history(events: &Recent, prefix: &str) -> Vec<Entry> {
-    select(events, Some(prefix), None, HISTORY)
+    let mut entries = select(events, Some(prefix), None, HISTORY);
+    let mut first = BTreeMap::new();
+    for entry in &entries {
+        first.entry(entry.cause).or_insert(entry.seq);
+    }
+    entries.sort_by_key(|entry| match entry.cause {
+        Some(_) if entry.event.prefix().is_none() => (first[&entry.cause], 0),
+        _ => (entry.seq, 1),
+    });
+    entries
 }
 
 fn select(events: &Recent, prefix: Option<&str>, after: Option<u64>, limit: usize) -> Vec<Entry> {

@@ -129,6 +129,30 @@ fn a_diff_of_no_text_is_refused() {
 }
 
 #[test]
+fn a_history_has_causes_before_their_effects() {
+    use crate::observe::journal::Event;
+    use crate::observe::journal::recent::Recent;
+    use crate::observe::samples::{decision, entry, verdict};
+
+    let prefix = "198.51.100.0/24";
+    let mut recent = Recent::default();
+    let update = Event::Update { neighbor: "a".into(), prefix: prefix.into(), route: None };
+    for (seq, cause, event) in [
+        (1, "a", verdict("web-1", "up")),
+        (2, "a", decision(prefix, "announced")),
+        (3, "b", decision(prefix, "withdrawn")),
+        (4, "b", update),
+        (5, "b", verdict("web-1", "down")),
+        (6, "c", verdict("web-1", "up")),
+        (7, "c", decision(prefix, "announced")),
+    ] {
+        recent.push(entry(seq, Some(cause), event));
+    }
+    let history = events::history(&recent, prefix);
+    assert_eq!(history.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 5, 3, 4, 6, 7]);
+}
+
+#[test]
 fn a_prefix_is_explained_by_any_of_its_names() {
     for name in ["198.51.100.0/24", "198.51.100.7/24", "198.51.100.1", " 198.51.100.0/24 "] {
         let explained = document(&format!("/v1/explain?prefix={}", query::encode(name)));

@@ -177,6 +177,22 @@ fn every_rule_in_its_order() {
 }
 
 #[test]
+fn no_verdict_is_behind_what_the_operator_takes_back() {
+    let now = Instant::now();
+    let full = facts(vec![service("web", Position::Full, true)]);
+    let down = Facts { intent: Intent::Down, ..full.clone() };
+    for facts in [down, draining(full.clone(), Step::DePreferred), draining(full.clone(), Step::Closed)] {
+        let held = decide(&policy(), &facts, &last(State::Announced), now);
+        let back = decide(&policy(), &full, &held, now);
+        assert_eq!((back.state, back.cause), (State::Announced, None), "{}", held.reason.name());
+    }
+    // But one is behind a failure while it drains.
+    let draining = |position| draining(facts(vec![service("web", position, true)]), Step::DePreferred);
+    let held = decide(&policy(), &draining(Position::Full), &last(State::Announced), now);
+    assert_eq!(decide(&policy(), &draining(Position::Low), &held, now).cause, Some(cause()));
+}
+
+#[test]
 fn what_is_told_follows_the_state() {
     let now = Instant::now();
     let full = facts(vec![service("web", Position::Full, true)]);
