@@ -66,8 +66,8 @@ impl Damper {
             self.level = allowed;
             return None;
         }
-        let dwell = policy.and_then(|policy| self.dwell(policy, now));
-        let Some((strikes, length)) = dwell else {
+        let dwell = policy.and_then(|policy| Some((policy, self.dwell(policy, now)?)));
+        let Some((policy, (strikes, length))) = dwell else {
             self.rising = None;
             self.level = allowed;
             return None;
@@ -84,7 +84,7 @@ impl Damper {
             rising = Rising { since: now, floor: allowed };
         }
         self.rising = Some(rising);
-        Some(Dwell { strikes, length, until: rising.since + length })
+        Some(Dwell { strikes, length, until: self.risen_at(policy, rising.since, now) })
     }
 
     /// Failures not yet forgiven, and how long an announcement would have to wait for proof.
@@ -95,10 +95,29 @@ impl Damper {
         Some((strikes, policy.min_up.saturating_mul(1 << doublings).min(policy.max_dwell)))
     }
 
+    /// When the dwell of what rises `since` then will be over: what is forgiven meanwhile shortens it.
+    fn risen_at(&self, policy: &Damping, since: Instant, now: Instant) -> Instant {
+        let mut at = now;
+        while let Some((_, length)) = self.dwell(policy, at)
+            && at < since + length
+        {
+            at = self.forgiven_at(policy, at).map_or(since + length, |next| next.min(since + length));
+        }
+        at
+    }
+
+    /// When the next strike after `at` will be forgiven.
+    fn forgiven_at(&self, policy: &Damping, at: Instant) -> Option<Instant> {
+        let struck_at = self.struck_at?;
+        let forgiven = at.saturating_duration_since(struck_at).as_nanos() / policy.decay.as_nanos().max(1);
+        Some(struck_at + policy.decay.saturating_mul(u32::try_from(forgiven + 1).ok()?))
+    }
+
     /// One strike is forgiven with each `decay` since the last one.
     fn strikes_left(&self, policy: &Damping, now: Instant) -> u32 {
         // More strikes than the longest dwell needs would only delay forgiveness.
-        let most = (policy.max_dwell.as_nanos() / policy.min_up.as_nanos().max(1)).max(1).ilog2() + 2;
+        let longest = policy.max_dwell.as_nanos().div_ceil(policy.min_up.as_nanos().max(1));
+        let most = longest.max(1).next_power_of_two().ilog2() + 1;
         let Some(struck_at) = self.struck_at else { return 0 };
         let peace = now.saturating_duration_since(struck_at);
         let forgiven = peace.as_nanos() / policy.decay.as_nanos().max(1);
@@ -184,6 +203,39 @@ mod tests {
         assert!(damper.take(Some(&POLICY), State::Announced, true, at(1999)).is_some());
         damper.take(Some(&POLICY), State::Announced, true, at(2000));
         assert_eq!(damper.level(), State::Announced);
+    }
+
+    #[test]
+    fn what_is_forgiven_meanwhile_shortens_the_dwell() {
+        let now = Instant::now();
+        let policy = Damping { min_up: seconds(4), max_dwell: seconds(60), decay: seconds(3) };
+        let mut damper = Damper::default();
+        for _ in 0..2 {
+            damper.take(Some(&policy), State::Announced, false, now);
+            damper.level = State::Announced;
+            damper.take(Some(&policy), State::Withdrawn, true, now);
+        }
+        let until = |damper: &Damper, since| {
+            let mut damper = *damper;
+            damper.take(Some(&policy), State::Announced, false, now + seconds(since)).map(|dwell| dwell.until)
+        };
+        // Eight seconds at first, four after three, nothing after six.
+        assert_eq!(until(&damper, 0), Some(now + seconds(4)));
+        assert_eq!(until(&damper, 1), Some(now + seconds(5)));
+        assert_eq!(until(&damper, 3), Some(now + seconds(6)));
+        assert_eq!(until(&damper, 6), None);
+    }
+
+    #[test]
+    fn no_more_failures_count_than_make_the_longest_dwell() {
+        let now = Instant::now();
+        // The longest dwell in steps of the shortest, and how many failures make it.
+        for (longest, failures) in [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (8, 4), (60, 7)] {
+            let policy = Damping { max_dwell: seconds(longest), ..POLICY };
+            let damper = Damper { strikes: 40, struck_at: Some(now), ..Damper::default() };
+            assert_eq!(damper.dwell(&policy, now), Some((failures, seconds(longest))));
+            assert_eq!(damper.dwell(&policy, now + policy.decay * failures), None);
+        }
     }
 
     #[test]

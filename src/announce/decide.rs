@@ -162,8 +162,8 @@ fn route(policy: &Anycast, state: State) -> Route {
         State::Draining => {
             let mut added = policy.drain.attributes.clone();
             // RFC 8326 §4.1.
-            if !added.communities.contains(&Community::GRACEFUL_SHUTDOWN) {
-                added.communities.push(Community::GRACEFUL_SHUTDOWN);
+            if let Err(place) = added.communities.binary_search(&Community::GRACEFUL_SHUTDOWN) {
+                added.communities.insert(place, Community::GRACEFUL_SHUTDOWN);
             }
             (Preference::Draining, added)
         }
@@ -219,7 +219,7 @@ fn judge(facts: &Facts, before: State) -> (State, Reason) {
     };
     let at = |position: Position| services.iter().find(move |s| s.health.position == position);
     // Rule 5: one service that is proven down is enough.
-    if let Some(down) = services.iter().find(|s| s.health.position == Position::Low && s.health.proven) {
+    if let Some(down) = services.iter().find(|s| s.is_down()) {
         return (State::Withdrawn, Reason::BelowWatermark(level(down)));
     }
     // Rule 6: not proven since the start. A reload that gives an announced prefix a new service has

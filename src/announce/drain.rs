@@ -100,8 +100,9 @@ impl Ladder {
     /// Climbs down as far as it may. True if a step was taken.
     pub fn handle_timeout(&mut self, bounds: &Drain, now: Instant) -> bool {
         let before = self.step;
+        self.flows = self.fresh(now);
         if self.step == Step::DePreferred {
-            let is_quiet = self.fresh(now).is_some_and(|flows| {
+            let is_quiet = self.flows.is_some_and(|flows| {
                 flows.open <= u64::from(bounds.open_flows)
                     && flows.new_per_second <= f64::from(bounds.new_flows)
             });
@@ -115,7 +116,7 @@ impl Ladder {
         }
         if self.step == Step::Withdrawn && now >= self.since + bounds.linger {
             // Whoever ends inside the deadline is not cut off.
-            let is_empty = self.fresh(now).is_some_and(|flows| flows.open == 0);
+            let is_empty = self.flows.is_some_and(|flows| flows.open == 0);
             if is_empty || now >= self.order.deadline {
                 self.go(Step::Closed, self.left, now);
             }
@@ -131,7 +132,11 @@ impl Ladder {
                 let quiet = self.quiet_since.map(|since| since + bounds.quiet_for);
                 quiet.into_iter().chain([self.order.deadline]).min()
             }
-            Step::Withdrawn => Some(self.order.deadline.max(self.since + bounds.linger)),
+            Step::Withdrawn => {
+                let served = self.since + bounds.linger;
+                let is_empty = self.flows.is_some_and(|flows| flows.open == 0 && flows.at + FRESH >= served);
+                Some(if is_empty { served } else { served.max(self.order.deadline) })
+            }
             Step::Closed => None,
         }
     }
@@ -259,6 +264,27 @@ mod tests {
         assert_eq!(ladder.next_deadline(&bounds()), Some(at(60)));
         assert!(ladder.handle_timeout(&bounds(), at(60)));
         assert_eq!(ladder.step(), Step::Withdrawn);
+    }
+
+    #[test]
+    fn what_is_empty_already_is_closed_when_it_has_lingered() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut ladder = Ladder::new(order(now, 60), false, now);
+        ladder.handle_flows(flows(0, 0.0, at(1)));
+        ladder.handle_timeout(&bounds(), at(1));
+        // By second 5 that is no longer believed.
+        assert_eq!(ladder.next_deadline(&bounds()), Some(at(60)));
+        ladder.handle_flows(flows(0, 0.0, at(3)));
+        ladder.handle_timeout(&bounds(), at(3));
+        assert_eq!(ladder.next_deadline(&bounds()), Some(at(5)));
+        assert!(ladder.handle_timeout(&bounds(), at(5)));
+        assert_eq!(ladder.step(), Step::Closed);
+
+        let mut late = Ladder::new(order(now, 60), false, now);
+        late.handle_flows(flows(0, 0.0, at(3)));
+        assert!(!late.handle_timeout(&bounds(), at(7)));
+        assert_eq!(late.next_deadline(&bounds()), Some(at(60)), "never in the past");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::addresses::{Bound, Place};
 use super::drain::{Ladder, Left, Step};
 use crate::config::anycast::{Anycast, Intent};
 use crate::config::services::Watermark;
-use crate::health::{HealthView, ServiceHealth};
+use crate::health::{HealthView, Position, ServiceHealth};
 use crate::observe::journal::CauseId;
 use crate::observe::status::AddressStatus;
 
@@ -61,11 +61,11 @@ impl DrainFact {
 /// What health says about a prefix.
 #[derive(Debug, Clone)]
 pub enum HealthFact {
-    /// The prober has not spoken yet.
+    /// The prober has not spoken yet, of some service at least, and nothing else is proven down.
     Unknown,
     /// It has not spoken for longer than its words may be believed.
     Stale { age: Duration, max_age: Duration },
-    /// Per service of the prefix, in the order of the configuration.
+    /// Per service of the prefix that the prober knows, in the order of the configuration.
     Known(Vec<ServiceFact>),
 }
 
@@ -75,6 +75,14 @@ pub struct ServiceFact {
     pub name: String,
     pub watermark: Watermark,
     pub health: ServiceHealth,
+}
+
+impl ServiceFact {
+    /// Whether it is proven to be at or under its low watermark.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.health.position == Position::Low && self.health.proven
+    }
 }
 
 /// Everything that is known about one prefix.
@@ -125,9 +133,14 @@ pub fn health_of(
     let mut services = Vec::with_capacity(anycast.services.len());
     for name in &anycast.services {
         // Right after a reload the prober may not know a new service yet: not proven, not healthy.
-        let Some(health) = view.services.get(name) else { return HealthFact::Unknown };
+        let Some(health) = view.services.get(name) else { continue };
         let watermark = watermarks.get(name).copied().unwrap_or_default();
         services.push(ServiceFact { name: name.clone(), watermark, health: health.clone() });
     }
-    HealthFact::Known(services)
+    // One that is proven down is enough, whatever will be found out about the others.
+    if services.len() == anycast.services.len() || services.iter().any(ServiceFact::is_down) {
+        HealthFact::Known(services)
+    } else {
+        HealthFact::Unknown
+    }
 }

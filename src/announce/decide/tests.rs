@@ -1,15 +1,16 @@
 //! The rules as a table, and the properties that hold for every input.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::announce::drain::Left;
-use crate::announce::facts::DrainFact;
+use crate::announce::facts::{DrainFact, health_of};
 use crate::config::anycast::{AnycastPrefix, Damping, Drain};
 use crate::config::services::{Level, Watermark};
-use crate::health::{Cause, ServiceHealth};
+use crate::health::{Cause, HealthView, ServiceHealth};
 use crate::observe::journal::CauseIds;
 
 fn service(name: &str, position: Position, proven: bool) -> ServiceFact {
@@ -213,6 +214,13 @@ fn what_is_told_follows_the_state() {
         assert_eq!(told.added.communities, vec![Community::GRACEFUL_SHUTDOWN]);
     }
 
+    let mut hidden = policy();
+    hidden.drain.attributes.communities = vec![Community(7), Community::NO_EXPORT];
+    let leaving = Facts { leaving: Leaving::Graceful, ..facts(vec![service("web", Position::Full, true)]) };
+    let told = decide(&hidden, &leaving, &announced, now).route;
+    let sorted = vec![Community(7), Community::GRACEFUL_SHUTDOWN, Community::NO_EXPORT];
+    assert_eq!(told.added.communities, sorted);
+
     // A backend that dies while we leave still counts at once.
     let low = Facts { leaving: Leaving::Graceful, ..facts(vec![service("web", Position::Low, true)]) };
     assert_eq!(decide(&policy(), &low, &announced, now).state, State::Withdrawn);
@@ -239,6 +247,20 @@ fn what_failed_comes_back_after_its_dwell_and_the_operators_word_is_not_damped()
     let drained = decide(&damped(), &draining(full.clone(), Step::Withdrawn), &announced, at(0));
     assert_eq!(drained.state, State::Withdrawn);
     assert_eq!(decide(&damped(), &full, &drained, at(1)).state, State::Announced);
+}
+
+#[test]
+fn what_is_not_known_of_one_service_does_not_hide_that_another_is_down() {
+    let now = Instant::now();
+    let anycast = Anycast { services: vec!["web".to_owned(), "dns".to_owned()], ..policy() };
+    let table = [(true, "below-watermark", State::Withdrawn), (false, "health-unknown", State::Announced)];
+    for (proven, reason, state) in table {
+        let low = service("web", Position::Low, proven);
+        let view = HealthView { as_of: now, services: [("web".to_owned(), low.health)].into() };
+        let health = health_of(&anycast, &BTreeMap::new(), &view, Duration::from_secs(3), now);
+        let after = decide(&anycast, &Facts { health, ..facts(Vec::new()) }, &last(State::Announced), now);
+        assert_eq!((after.reason.name(), after.state), (reason, state));
+    }
 }
 
 #[test]
