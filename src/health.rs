@@ -68,6 +68,9 @@ pub struct ServiceHealth {
     pub total_weight: u32,
     /// Whether enough is known to speak: every backend has had a verdict, or the position is over low.
     pub proven: bool,
+    /// Whether it came up to its high mark and has not been at its low one since: a service between its
+    /// marks is still up then.
+    pub serving: bool,
     /// What took the service to this position; None while it is `Full`, and before any failure.
     pub cause: Option<Cause>,
     /// Since when the service has been in this position.

@@ -19,7 +19,7 @@ use super::ledger::{Drains, Inputs, Ledger, Plan, Verdict, Watched};
 use super::report;
 use crate::bgp::origin::OriginSet;
 use crate::health::HealthView;
-use crate::observe::journal::{CauseIds, Event, Journal};
+use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 use crate::observe::status::PrefixStatus;
 
 /// Ages in the status documents are never older than this.
@@ -37,6 +37,8 @@ pub struct Ends {
     /// The addresses that must be there, and what became of them.
     pub needed: watch::Sender<Arc<Needed>>,
     pub bound: watch::Receiver<Arc<Bound>>,
+    /// The operator's last command: sent before what follows from it.
+    pub command: watch::Receiver<Option<CauseId>>,
     /// What operators drain.
     pub drains: watch::Receiver<Arc<Drains>>,
     /// The traffic of what drains.
@@ -150,8 +152,14 @@ impl Announcer {
         let drains = self.ends.drains.borrow_and_update().clone();
         let bound = self.ends.bound.borrow_and_update().clone();
         let before = self.ledger.wanted().revision();
-        let inputs =
-            Inputs { plan: &self.plan, view: &view, bound: &bound, drains: &drains, leaving: self.leaving };
+        let inputs = Inputs {
+            plan: &self.plan,
+            view: &view,
+            bound: &bound,
+            drains: &drains,
+            leaving: self.leaving,
+            command: *self.ends.command.borrow(),
+        };
         let changed = self.ledger.judge(inputs, Instant::now());
         if self.ledger.wanted().revision() != before {
             self.ends.wanted.send_replace(self.ledger.wanted().clone());

@@ -49,7 +49,9 @@ impl Damper {
     }
 
     /// Takes what the rules allow now. Lower is taken at once, and is a strike if it was `visible` to
-    /// neighbors; higher only after the dwell. Without a policy everything is taken at once.
+    /// neighbors; higher only after the dwell. Whatever breaks off before that is a strike too, but one for
+    /// each dwell at most: what has flapped for a while, seen or unseen, must hold for about as long. Without
+    /// a policy everything is taken at once.
     pub fn take(
         &mut self,
         policy: Option<&Damping>,
@@ -58,8 +60,8 @@ impl Damper {
         now: Instant,
     ) -> Option<Dwell> {
         if allowed <= self.level {
-            self.rising = None;
-            if allowed < self.level && visible {
+            let broke_off = self.rising.take().is_some() && policy.is_some_and(|it| self.has_dwelt(it, now));
+            if allowed < self.level && visible || broke_off {
                 self.strikes = policy.map_or(0, |policy| self.strikes_left(policy, now).saturating_add(1));
                 self.struck_at = Some(now);
             }
@@ -93,6 +95,12 @@ impl Damper {
         let strikes = self.strikes_left(policy, now);
         let doublings = strikes.checked_sub(1)?.min(31);
         Some((strikes, policy.min_up.saturating_mul(1 << doublings).min(policy.max_dwell)))
+    }
+
+    /// Whether the last strike is a whole dwell ago.
+    fn has_dwelt(&self, policy: &Damping, now: Instant) -> bool {
+        let dwell = self.dwell(policy, now).map(|(_, length)| length);
+        dwell.zip(self.struck_at).is_some_and(|(dwell, at)| now.saturating_duration_since(at) >= dwell)
     }
 
     /// When the dwell of what rises `since` then will be over: what is forgiven meanwhile shortens it.
@@ -181,11 +189,27 @@ mod tests {
         damper.take(Some(&POLICY), State::Withdrawn, true, at(0));
         let dwell = damper.take(Some(&POLICY), State::Announced, false, at(100)).unwrap();
         assert_eq!((dwell.strikes, dwell.until), (1, at(1100)));
-        damper.take(Some(&POLICY), State::Withdrawn, false, at(1000));
+        damper.take(Some(&POLICY), State::Withdrawn, false, at(900));
         assert!(damper.take(Some(&POLICY), State::Announced, false, at(1100)).is_some());
         assert!(damper.take(Some(&POLICY), State::Announced, false, at(2099)).is_some());
         assert_eq!(damper.take(Some(&POLICY), State::Announced, false, at(2100)), None);
         assert_eq!(damper.level(), State::Announced);
+    }
+
+    #[test]
+    fn what_flaps_unseen_must_hold_for_about_as_long_as_it_has_flapped() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut damper = Damper::default();
+        damper.take(Some(&POLICY), State::Announced, false, at(0));
+        damper.take(Some(&POLICY), State::Withdrawn, true, at(0));
+        let mut dwells = Vec::new();
+        for tenth in 0..320 {
+            damper.take(Some(&POLICY), State::Announced, false, at(tenth * 100));
+            damper.take(Some(&POLICY), State::Withdrawn, false, at(tenth * 100 + 50));
+            dwells.push(damper.dwell(&POLICY, at(tenth * 100 + 50)).unwrap().1.as_secs());
+        }
+        assert_eq!([dwells[0], dwells[20], dwells[40], dwells[80], dwells[319]], [1, 2, 4, 8, 32]);
     }
 
     #[test]

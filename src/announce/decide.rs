@@ -147,11 +147,7 @@ fn obey(facts: &Facts, allowed: State, reason: Reason) -> (State, Reason) {
 /// Whether the operator has just taken such words back: no verdict is behind what follows.
 fn is_lifted(facts: &Facts, before: &Reason) -> bool {
     let silent = facts.intent == Intent::Up && facts.leaving == Leaving::No && facts.drain.is_none();
-    silent
-        && matches!(
-            before,
-            Reason::OperatorDown | Reason::Stopping | Reason::Draining(_) | Reason::Drained(_)
-        )
+    silent && before.is_operators()
 }
 
 fn route(policy: &Anycast, state: State) -> Route {
@@ -227,13 +223,24 @@ fn judge(facts: &Facts, before: State) -> (State, Reason) {
     if let Some(unproven) = at(Position::Low) {
         return (before, Reason::Starting(level(unproven)));
     }
-    // Rule 7: hysteresis. What was announced stays so, what was withdrawn too.
+    let is_dim = |s: &ServiceFact| match s.health.position {
+        Position::BrownOut => true,
+        // A degrade mark is never under the high one.
+        Position::Between => s.watermark.degrade.is_some(),
+        Position::Low | Position::Full => false,
+    };
+    let dim = services.iter().find(|s| is_dim(s));
+    // Rule 7: as before. But a service that was up stays up until it is low: where all of them are, the prefix
+    // is not kept down, nor worse than its marks ask for.
     if let Some(between) = at(Position::Between) {
+        let undecided = services.iter().any(|s| s.health.position == Position::Between && !s.health.serving);
+        let up = if dim.is_some() { State::Degraded } else { State::Announced };
+        let state = if undecided { before } else { before.max(up) };
         let level = level(between);
-        return (before, Reason::BetweenWatermarks { level, announced: before.is_announced() });
+        return (state, Reason::BetweenWatermarks { level, announced: state.is_announced() });
     }
     // Rule 8.
-    if let Some(dim) = at(Position::BrownOut) {
+    if let Some(dim) = dim {
         return (State::Degraded, Reason::BrownOut(level(dim)));
     }
     // Rule 9.

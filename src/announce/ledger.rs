@@ -51,6 +51,8 @@ pub struct Inputs<'a> {
     pub bound: &'a Bound,
     pub drains: &'a Drains,
     pub leaving: Leaving,
+    /// The operator's last command.
+    pub command: Option<CauseId>,
 }
 
 /// A judgement that differs from the one before.
@@ -110,7 +112,7 @@ impl Ledger {
     /// Judges every prefix of the plan anew. Returns what changed; [`wanted`](Self::wanted) is the
     /// set that follows, with a higher revision only if its routes changed.
     pub fn judge(&mut self, inputs: Inputs<'_>, now: Instant) -> Vec<Verdict> {
-        let Inputs { plan, view, bound, drains, leaving } = inputs;
+        let Inputs { plan, view, bound, drains, leaving, command } = inputs;
         self.climb(plan, drains, now);
         let mut changed = Vec::new();
         let mut entries = BTreeMap::new();
@@ -130,8 +132,12 @@ impl Ledger {
             let told_otherwise = turned || announcement.route != last.route;
             if told_otherwise || announcement.reason != last.reason {
                 // The same reason as before cannot have changed the attributes: a new configuration did.
-                let own = announcement.cause.filter(|_| turned || announcement.reason != last.reason);
-                let cause = own.unwrap_or_else(|| *nameless.get_or_insert_with(|| self.ids.next_id()));
+                let is_new = turned || announcement.reason != last.reason;
+                let own = announcement.cause.filter(|_| is_new);
+                let commanded = !is_new || announcement.reason.is_operators() || last.reason.is_operators();
+                let cause = own
+                    .or_else(|| command.filter(|_| commanded))
+                    .unwrap_or_else(|| *nameless.get_or_insert_with(|| self.ids.next_id()));
                 if told_otherwise {
                     self.causes.insert(*prefix, cause);
                 }
@@ -147,7 +153,7 @@ impl Ledger {
         }
         // Those that left the configuration are withdrawn for that.
         for prefix in self.entries.keys() {
-            let cause = *nameless.get_or_insert_with(|| self.ids.next_id());
+            let cause = command.unwrap_or_else(|| *nameless.get_or_insert_with(|| self.ids.next_id()));
             self.causes.insert(*prefix, cause);
         }
         self.entries = entries;

@@ -72,6 +72,12 @@ impl Reason {
         }
     }
 
+    /// Whether it is the operator's word and not what the checks say.
+    #[must_use]
+    pub fn is_operators(&self) -> bool {
+        matches!(self, Self::OperatorDown | Self::Stopping | Self::Draining(_) | Self::Drained(_))
+    }
+
     /// The reason as a sentence.
     #[must_use]
     pub fn sentence(&self) -> String {

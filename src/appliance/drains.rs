@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::config::anycast::AnycastPrefix;
 use crate::config::duration;
 use crate::config::generation::atomic;
-use crate::observe::journal::{CauseIds, Event, Journal};
+use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 
 /// A file of orders is not longer than this.
 const MOST_BYTES: u64 = 4 << 20;
@@ -70,7 +70,8 @@ impl Drains {
         drains
     }
 
-    /// Drains prefixes: one, by its text or an address in it, or all. The answer says what comes next.
+    /// Drains prefixes: one, by its text or an address in it, or all. The answer says what comes next;
+    /// `cause` names the command.
     ///
     /// # Errors
     /// When the configuration has no such prefix.
@@ -80,10 +81,10 @@ impl Drains {
         wanted: &str,
         deadline: Option<Duration>,
         reason: &str,
+        cause: CauseId,
     ) -> Result<Told, String> {
         let prefixes = find(config, wanted)?;
         let now = Instant::now();
-        let cause = self.ids.next_id();
         let mut lines = Vec::new();
         for prefix in &prefixes {
             let bounds = config.anycast.get(prefix).map(|anycast| &anycast.drain);
@@ -113,7 +114,7 @@ impl Drains {
     ///
     /// # Errors
     /// When the configuration has no such prefix, or it is not drained.
-    pub fn undrain(&mut self, config: &Config, wanted: &str) -> Result<Told, String> {
+    pub fn undrain(&mut self, config: &Config, wanted: &str, cause: CauseId) -> Result<Told, String> {
         let mut prefixes = find(config, wanted)?;
         prefixes.retain(|prefix| self.orders.contains_key(prefix));
         if prefixes.is_empty() {
@@ -129,7 +130,7 @@ impl Drains {
         }
         let event =
             Event::Operator { command: "undrain".to_owned(), words: wanted.to_owned(), accepted: true };
-        self.journal.note(Some(self.ids.next_id()), event);
+        self.journal.note(Some(cause), event);
         Ok(self.settle("undrain", &prefixes, lines))
     }
 
@@ -254,7 +255,9 @@ mod tests {
     fn orders_outlive_the_process_and_the_configuration_that_ends_their_prefix_ends_them() {
         let disk = tempfile::tempdir().unwrap();
         let (mut drains, _) = open(disk.path());
-        drains.drain(&config(BOTH), "all", Some(Duration::from_secs(60)), "new disks").unwrap();
+        drains
+            .drain(&config(BOTH), "all", Some(Duration::from_secs(60)), "new disks", CauseId::default())
+            .unwrap();
         let (mut drains, orders) = open(disk.path());
         let order = orders.borrow().values().next().unwrap().clone();
         assert!(order.resumed && order.reason == "new disks");
@@ -269,7 +272,7 @@ mod tests {
     fn no_deadline_is_longer_than_told_whatever_was_asked_for_and_whatever_the_clock_says() {
         let disk = tempfile::tempdir().unwrap();
         let (mut drains, orders) = open(disk.path());
-        let told = drains.drain(&config(BOTH), "all", Some(Duration::MAX), "").unwrap();
+        let told = drains.drain(&config(BOTH), "all", Some(Duration::MAX), "", CauseId::default()).unwrap();
         assert!(told.text.contains("after 24h"), "{}", told.text);
         let longest = |orders: &watch::Receiver<Arc<ledger::Drains>>| {
             orders.borrow().values().all(|order| order.deadline <= Instant::now() + LONGEST)
@@ -290,7 +293,7 @@ mod tests {
         let (_drains, orders) = open(disk.path());
         assert_eq!(drained(&orders), [""; 0]);
         let (mut drains, orders) = open(&disk.path().join("missing"));
-        let told = drains.drain(&config(BOTH), "203.0.113.0/24", None, "").unwrap();
+        let told = drains.drain(&config(BOTH), "203.0.113.0/24", None, "", CauseId::default()).unwrap();
         assert!(told.text.contains("a restart will not know of this"), "{}", told.text);
         assert_eq!(
             (drained(&orders), &told.document["survives_restart"]),

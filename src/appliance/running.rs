@@ -13,7 +13,7 @@ use super::shutdown::Request;
 use super::wiring::Appliance;
 use crate::admin::{Ask, Command, Told};
 use crate::health::HealthError;
-use crate::observe::journal::Event;
+use crate::observe::journal::{CauseId, Event};
 use crate::supervise::End;
 
 /// How often the process's own status is renewed; also the beat of the control loop's heart.
@@ -45,13 +45,17 @@ impl Appliance {
                 ended = &mut self.prober => break Ending::Other(fallen("health", ended)),
                 request = self.signals.next() => match request {
                     Request::Stop => break Ending::Other(Ok(())),
-                    Request::Reload => drop(self.reload()),
+                    Request::Reload => {
+                        let cause = self.commanded();
+                        drop(self.reload(cause));
+                    }
                 },
                 // Before the commands: what is late to confirm is undone.
                 () = at(self.transactions.next_deadline()) => {
+                    let cause = self.commanded();
                     if let Some(text) = self.transactions.handle_timeout(Instant::now()) {
                         let document = serde_json::Value::Null;
-                        drop(self.transacted("undo", Ok(Told { text, document })));
+                        drop(self.transacted("undo", Ok(Told { text, document }), cause));
                     }
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
@@ -67,41 +71,57 @@ impl Appliance {
 
     fn obey(&mut self, Command { ask, reply }: Command) {
         let now = Instant::now();
+        let cause = self.commanded();
         let answer = match ask {
-            Ask::Reload => self.reload().map_err(|why| format!("not reloaded, nothing changed:\n{why}")),
+            Ask::Reload => self.reload(cause).map_err(|why| format!("not reloaded, nothing changed:\n{why}")),
             Ask::Diff { text, base } => self.transactions.in_force().compare(&text, &base),
             Ask::Plan(offered) => self.transactions.plan(offered, now),
             Ask::Apply { offered, confirm_within, allow_withdraw } => {
                 let applied = self.transactions.apply(offered, confirm_within, allow_withdraw, now);
-                self.transacted("apply", applied)
+                self.transacted("apply", applied, cause)
             }
             Ask::Confirm => {
                 let confirmed = self.transactions.confirm();
-                self.transacted("confirm", confirmed)
+                self.transacted("confirm", confirmed, cause)
             }
             Ask::Rollback { to, allow_withdraw } => {
                 let back = self.transactions.rollback(to, allow_withdraw, now);
-                self.transacted("rollback", back)
+                self.transacted("rollback", back, cause)
             }
             Ask::Drain { prefix, deadline, reason } => {
-                self.drains.drain(self.transactions.in_force().config(), &prefix, deadline, &reason)
+                let config = self.transactions.in_force().config();
+                self.drains.drain(config, &prefix, deadline, &reason, cause)
             }
-            Ask::Undrain { prefix } => self.drains.undrain(self.transactions.in_force().config(), &prefix),
+            Ask::Undrain { prefix } => {
+                self.drains.undrain(self.transactions.in_force().config(), &prefix, cause)
+            }
         };
         // An operator who went away needs no answer.
         drop(reply.send(answer));
     }
 
-    fn reload(&mut self) -> Result<Told, String> {
+    /// A name for what is about to be done: whatever follows from it carries it.
+    fn commanded(&mut self) -> CauseId {
+        let cause = self.ids.next_id();
+        self.command.send_replace(Some(cause));
+        cause
+    }
+
+    fn reload(&mut self, cause: CauseId) -> Result<Told, String> {
         self.notify.reloading();
         let result = self.transactions.reload(Instant::now());
-        let result = self.transacted("reload", result);
+        let result = self.transacted("reload", result, cause);
         self.notify.ready();
         result
     }
 
     /// Whatever was put in force or refused is told to all who want to know.
-    fn transacted(&mut self, what: &str, result: Result<Told, String>) -> Result<Told, String> {
+    fn transacted(
+        &mut self,
+        what: &str,
+        result: Result<Told, String>,
+        cause: CauseId,
+    ) -> Result<Told, String> {
         // What is on trial may be undone, and a drain must outlast that: its prefix would come back announced.
         if !self.transactions.is_pending() {
             self.drains.follow(self.transactions.in_force().config());
@@ -118,7 +138,7 @@ impl Appliance {
         let outcome = words.rsplit("\n\n").next().and_then(|last| last.lines().next());
         let words = outcome.unwrap_or_default().to_owned();
         let (command, accepted) = (what.to_owned(), result.is_ok());
-        self.journal.note(None, Event::Operator { command, words, accepted });
+        self.journal.note(Some(cause), Event::Operator { command, words, accepted });
         self.publish("running");
         result
     }
@@ -128,6 +148,9 @@ impl Appliance {
     async fn stop(mut self, ending: Ending) -> Result<(), ApplianceError> {
         self.notify.stopping();
         self.publish("stopping");
+        let cause = self.commanded();
+        let words = "the process is being stopped".to_owned();
+        self.journal.note(Some(cause), Event::Operator { command: "stop".to_owned(), words, accepted: true });
         self.stop_routing.cancel();
         let outcome = match ending {
             // It has closed its sessions before it ended.

@@ -52,7 +52,7 @@ use crate::config::generation::{Beginning, Fault, Note};
 use crate::health::{HealthError, HealthView, Prober};
 use crate::observe::journal::keeper::{self, Keeper};
 use crate::observe::journal::recent::Recent;
-use crate::observe::journal::{CauseIds, Event, Journal};
+use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
@@ -84,6 +84,9 @@ pub struct Appliance {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) transactions: Transactions,
     pub(super) drains: Drains,
+    /// Names for commands, and the last of them.
+    pub(super) ids: CauseIds,
+    pub(super) command: watch::Sender<Option<CauseId>>,
     pub(super) notify: Notify,
     /// Beats whenever the status is renewed: the control loop runs, and so do its runtime's timers.
     pub(super) heart: Heartbeat,
@@ -140,6 +143,7 @@ impl Appliance {
         let (bound, bound_addresses) = watch::channel(Arc::new(Bound::new()));
         let (watched, draining) = watch::channel(Arc::new(Vec::<Watched>::new()));
         let (measured, flows) = watch::channel(Arc::new(Measured::new()));
+        let (command, commanded) = watch::channel(None);
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Rooms → operators.
@@ -203,6 +207,7 @@ impl Appliance {
 
         // Before the decision, which must not announce what is drained, however long the disk takes.
         let drains = Drains::open(&state, orders, journal.clone(), CauseIds::new(epoch, 2));
+        let ids = CauseIds::new(epoch, 3);
 
         let stop = stop_routing.clone();
         let noted = journal.clone();
@@ -215,6 +220,7 @@ impl Appliance {
                 health: health_view,
                 needed,
                 bound: bound_addresses,
+                command: commanded,
                 drains: drained,
                 flows,
                 watched,
@@ -269,6 +275,8 @@ impl Appliance {
             commands,
             transactions,
             drains,
+            ids,
+            command,
             notify,
             heart,
             watchdog,

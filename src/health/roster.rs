@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 pub use holds::Hold;
 
-use super::check::{Check, CheckId};
+use super::check::Check;
+pub use super::check::CheckId;
 use super::pace::Changes;
 use super::schedule::{self, Dice, Tempo};
 use super::tally::{Moved, Tally};

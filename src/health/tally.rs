@@ -116,6 +116,7 @@ impl Tally {
             healthy_weight: self.healthy,
             total_weight: self.total,
             proven: self.unjudged == 0 || self.position != Position::Low,
+            serving: self.serving,
             cause: self.blamed.as_ref().map(|(_, cause)| cause.clone()),
             since: self.since,
             changed_by: self.changed_by,

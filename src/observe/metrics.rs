@@ -11,7 +11,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// States of RFC 4271 §8.2.2, as label values.
 const SESSION_STATES: [&str; 6] = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"];
-const PREFIX_STATES: [&str; 4] = ["announced", "degraded", "held", "withdrawn"];
+const PREFIX_STATES: [&str; 5] = ["announced", "degraded", "draining", "held", "withdrawn"];
 const SERVICE_STATES: [&str; 3] = ["up", "degraded", "down"];
 
 /// A label value is cut here; the configuration bounds names far below it.

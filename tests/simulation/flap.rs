@@ -25,7 +25,7 @@ const BOUNDED: usize = 2 * 9 + 2;
 
 const CHECKS: [(&str, Checked, Death, usize); 6] = [
     ("held, refuses", HELD, Death::Refuses, FEW),
-    ("held, is silent", HELD, Death::IsSilent, BOUNDED),
+    ("held, is silent", HELD, Death::IsSilent, FEW),
     ("every 20 ms, refuses", QUICK, Death::Refuses, FEW),
     ("every 20 ms, is silent", QUICK, Death::IsSilent, FEW),
     ("every 1 s, refuses", POLLED, Death::Refuses, BOUNDED),

@@ -4,14 +4,15 @@
 //! read off the whole list of looks before it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use edgeproxy::announce::decide::State;
 use edgeproxy::announce::drain::{Flows, Left, Step};
-use edgeproxy::announce::facts::{Binding, Leaving};
+use edgeproxy::announce::facts::Leaving;
 use edgeproxy::announce::ledger::Inputs;
 use edgeproxy::config::anycast::{Anycast, AnycastPrefix, Damping, Drain, Intent};
-use edgeproxy::health::Position;
+use edgeproxy::health::{Position, ServiceHealth};
 
 /// What is measured longer ago is not believed.
 const BELIEVED: Duration = Duration::from_secs(3);
@@ -36,7 +37,7 @@ pub struct Look {
     allowed: State,
     /// What damping lets through.
     level: State,
-    /// The level fell, and neighbors saw it.
+    /// The level fell, and neighbors saw it; or a proof broke off, a whole dwell after the last failure.
     failed: bool,
     pub state: State,
     pub reason: &'static str,
@@ -94,19 +95,20 @@ impl History {
     }
 
     fn look(&mut self, anycast: &Anycast, inputs: &Inputs<'_>, now: Instant) {
-        let (verdict, rule) = verdict(anycast, inputs, now);
         let before = self.looks.last();
+        let allowed_before = before.map_or(State::Withdrawn, |look| look.allowed);
+        let (verdict, rule) = verdict(anycast, inputs, allowed_before, now);
         let (level_before, told_before) =
             before.map_or((State::Withdrawn, false), |look| (look.level, look.state.is_announced()));
         // "As before" is what the last look with an opinion of its own said.
-        let allowed = verdict.unwrap_or(before.map_or(State::Withdrawn, |look| look.allowed));
+        let allowed = verdict.unwrap_or(allowed_before);
         let mut look = Look {
             at: now,
             damping: anycast.damping,
             drain: None,
             allowed,
             level: self.level(allowed, anycast.damping.as_ref(), now),
-            failed: allowed < level_before && told_before,
+            failed: (allowed < level_before && told_before) || self.breaks_off(allowed, anycast, now),
             state: State::Withdrawn,
             reason: rule,
         };
@@ -164,6 +166,16 @@ impl History {
         if now - begun >= dwell { least } else { last.level }
     }
 
+    /// Whether a proof ends here before its time, and none has in the dwell before.
+    fn breaks_off(&self, allowed: State, anycast: &Anycast, now: Instant) -> bool {
+        let Some(last) = self.looks.last() else { return false };
+        let Some(damping) = &anycast.damping else { return false };
+        let Some(dwell) = self.dwell(damping, now) else { return false };
+        let was_rising = last.allowed > last.level;
+        let failure = self.looks.iter().rev().find(|look| look.failed);
+        was_rising && allowed <= last.level && failure.is_some_and(|look| now - look.at >= dwell)
+    }
+
     /// `min_up` for one failure, doubled with each further one, up to the longest; one failure is forgiven
     /// with each `decay` since the last.
     fn dwell(&self, damping: &Damping, now: Instant) -> Option<Duration> {
@@ -196,18 +208,24 @@ fn forgive(count: u32, mut at: Instant, damping: &Damping, now: Instant) -> u32 
 }
 
 /// What the checks say, and by which rule. None: as before.
-fn verdict(anycast: &Anycast, inputs: &Inputs<'_>, now: Instant) -> (Option<State>, &'static str) {
-    let is_bound = match inputs.bindings.get(&anycast.prefix) {
-        Some(binding) => *binding == Binding::Bound,
-        None => anycast.addresses.is_empty(),
-    };
+fn verdict(
+    anycast: &Anycast,
+    inputs: &Inputs<'_>,
+    before: State,
+    now: Instant,
+) -> (Option<State>, &'static str) {
+    let place = |address: &IpAddr| inputs.bound.get(&(*address, anycast.device.clone()));
+    let places: Vec<_> = anycast.addresses.iter().map(place).collect();
+    let is_missing = places.iter().flatten().any(|status| status.error.is_some());
     let of_service = |name: &String| inputs.view.services.get(name);
     let services: Vec<_> = anycast.services.iter().map(of_service).collect();
     let positions: Vec<_> =
         services.iter().flatten().map(|health| (health.position, health.proven)).collect();
     let any = |position| positions.iter().any(|(p, _)| *p == position);
-    if !is_bound {
+    if is_missing {
         (Some(State::Withdrawn), "address-missing")
+    } else if places.contains(&None) {
+        (None, "address-missing")
     } else if now > inputs.view.as_of + inputs.plan.max_age {
         (Some(State::Withdrawn), "health-stale")
     } else if positions.contains(&(Position::Low, true)) {
@@ -217,7 +235,18 @@ fn verdict(anycast: &Anycast, inputs: &Inputs<'_>, now: Instant) -> (Option<Stat
     } else if any(Position::Low) {
         (None, "starting")
     } else if any(Position::Between) {
-        (None, "between-watermarks")
+        // What was up stays up until it is low.
+        let undecided = services.iter().flatten().any(|it| it.position == Position::Between && !it.serving);
+        let has_mark =
+            |name: &String| inputs.plan.watermarks.get(name).is_some_and(|it| it.degrade.is_some());
+        let is_dim = |(name, health): (&String, &Option<&ServiceHealth>)| {
+            health.is_some_and(|it| {
+                it.position == Position::BrownOut || it.position == Position::Between && has_mark(name)
+            })
+        };
+        let dim = anycast.services.iter().zip(&services).any(is_dim);
+        let up = if dim { State::Degraded } else { State::Announced };
+        ((!undecided).then(|| before.max(up)), "between-watermarks")
     } else if any(Position::BrownOut) {
         (Some(State::Degraded), "brown-out")
     } else {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use edgeproxy::announce::facts::{Binding, Leaving};
+use edgeproxy::announce::addresses::Bound;
+use edgeproxy::announce::facts::Leaving;
 use edgeproxy::announce::ledger::{Drains, Inputs, Ledger, Plan};
 use edgeproxy::config::anycast::{Anycast, AnycastPrefix, Damping, Drain, Intent};
 use edgeproxy::config::bgp::Attributes;
@@ -82,7 +83,6 @@ pub struct Path {
     held: BTreeSet<CheckId>,
     view: HealthView,
     plan: Plan,
-    bindings: BTreeMap<AnycastPrefix, Binding>,
     ledger: Ledger,
     neighbor: Neighbor,
     verdicts: Vec<(Instant, Verdict)>,
@@ -102,7 +102,6 @@ impl Path {
             opening: BTreeSet::new(),
             held: BTreeSet::new(),
             view: HealthView::empty(now),
-            bindings: plan.anycast.keys().map(|prefix| (*prefix, Binding::Bound)).collect(),
             plan,
             ledger: Ledger::new(CauseIds::new(1, 1)),
             neighbor: Neighbor::new(),
@@ -211,9 +210,11 @@ impl Path {
         let inputs = Inputs {
             plan: &self.plan,
             view: &self.view,
-            bindings: &self.bindings,
+            // The prefix has no address of its own.
+            bound: &Bound::new(),
             drains: &Drains::new(),
             leaving: Leaving::No,
+            command: None,
         };
         self.ledger.judge(inputs, now);
         if self.ledger.wanted().revision() != before {

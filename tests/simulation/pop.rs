@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use edgeproxy::announce::addresses::Bound;
 use edgeproxy::announce::drain::{Flows, Measured, Order};
-use edgeproxy::announce::facts::{Binding, Leaving};
+use edgeproxy::announce::facts::{Leaving, places};
 use edgeproxy::announce::ledger::{Drains, Inputs, Ledger, Plan};
-use edgeproxy::config::anycast::AnycastPrefix;
 use edgeproxy::health::{Cause, HealthView, Position, ServiceHealth};
 use edgeproxy::observe::journal::CauseIds;
+use edgeproxy::observe::status::AddressStatus;
 
 use super::event::Event;
 use super::model::Model;
@@ -23,7 +24,7 @@ pub struct Pop<'a> {
     view: HealthView,
     /// The prober renews its view whenever somebody looks.
     prober_alive: bool,
-    bindings: BTreeMap<AnycastPrefix, Binding>,
+    bound: Bound,
     drains: Drains,
     leaving: Leaving,
     ids: CauseIds,
@@ -61,7 +62,7 @@ impl<'a> Pop<'a> {
             plan: setting.plan(),
             view: HealthView::empty(now),
             prober_alive: true,
-            bindings: BTreeMap::new(),
+            bound: Bound::new(),
             drains: BTreeMap::new(),
             leaving: Leaving::No,
             ids: CauseIds::new(1, 1),
@@ -78,7 +79,7 @@ impl<'a> Pop<'a> {
         self.look(Some(&spoken))?;
         if self.setting.running {
             for prefix in &self.setting.prefixes {
-                self.bindings.insert(prefix.prefix, Binding::Bound);
+                self.bound.extend(places(&self.setting.anycast(prefix)).map(|place| (place, address(true))));
             }
             for service in 0..self.setting.services {
                 self.put_service(service, Position::Full, true);
@@ -120,14 +121,12 @@ impl<'a> Pop<'a> {
             }
             Event::Prober { alive } => self.prober_alive = *alive,
             Event::Address { prefix, bound } => {
-                let prefix = prefix_of(prefix);
-                let missing =
-                    Binding::Missing { address: prefix.network().ip(), error: "no such device".to_owned() };
-                match bound {
-                    None => self.bindings.remove(&prefix),
-                    Some(true) => self.bindings.insert(prefix, Binding::Bound),
-                    Some(false) => self.bindings.insert(prefix, missing),
-                };
+                for place in places(&self.setting.anycast(configured(prefix))) {
+                    match bound {
+                        None => self.bound.remove(&place),
+                        Some(bound) => self.bound.insert(place, address(*bound)),
+                    };
+                }
             }
             Event::Intent { prefix, intent } => {
                 if let Some(anycast) = self.plan.anycast.get_mut(&prefix_of(prefix)) {
@@ -197,8 +196,14 @@ impl<'a> Pop<'a> {
             failed_at: self.now,
             proven: true,
         });
+        let was_serving = self.view.services.get(name).is_some_and(|before| before.serving);
         let health = ServiceHealth {
             position,
+            serving: match position {
+                Position::Low => false,
+                Position::Between => was_serving,
+                Position::BrownOut | Position::Full => true,
+            },
             healthy_weight: weight_at(position),
             total_weight: 10,
             // What is over low is proven by that.
@@ -250,9 +255,10 @@ impl<'a> Pop<'a> {
         let inputs = Inputs {
             plan: &self.plan,
             view: &self.view,
-            bindings: &self.bindings,
+            bound: &self.bound,
             drains: &self.drains,
             leaving: self.leaving,
+            command: None,
         };
         let changed = self.ledger.judge(inputs, self.now);
         self.model.look(&inputs, self.now);
@@ -291,5 +297,15 @@ pub fn weight_at(position: Position) -> u32 {
         Position::Between => 3,
         Position::BrownOut => 4,
         Position::Full => 10,
+    }
+}
+
+/// An address that is there, or is not.
+fn address(is_there: bool) -> AddressStatus {
+    AddressStatus {
+        address: String::new(),
+        device: "lo".to_owned(),
+        state: if is_there { "ours" } else { "missing" }.to_owned(),
+        error: (!is_there).then(|| "no such device".to_owned()),
     }
 }

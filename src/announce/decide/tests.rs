@@ -33,6 +33,7 @@ fn service(name: &str, position: Position, proven: bool) -> ServiceFact {
             healthy_weight: healthy,
             total_weight: 10,
             proven,
+            serving: position > Position::Between,
             cause: (position != Position::Full).then(|| Cause {
                 service: name.to_owned(),
                 backend: "b-1".to_owned(),
@@ -116,6 +117,15 @@ fn every_rule_in_its_order() {
     };
     let health = |health| Facts { health, ..proven(Full) };
     let stale = || HealthFact::Stale { age: Duration::from_secs(9), max_age: Duration::from_secs(3) };
+    let serving = |mut facts: Facts, degrade: bool| {
+        if let HealthFact::Known(services) = &mut facts.health {
+            for service in services {
+                service.health.serving = true;
+                service.watermark.degrade = degrade.then_some(Level::Percent(50));
+            }
+        }
+        facts
+    };
     let two = |a, b| facts(vec![service("web", a, true), service("dns", b, true)]);
     let drain = |facts, step| draining(facts, step);
     let graceful = |mut facts: Facts| {
@@ -163,6 +173,22 @@ fn every_rule_in_its_order() {
         ("between, announced", proven(Between), Announced, Announced, "between-watermarks"),
         ("between, degraded", proven(Between), Degraded, Degraded, "between-watermarks"),
         ("between, withdrawn", proven(Between), Withdrawn, Withdrawn, "between-watermarks"),
+        (
+            "between, up, withdrawn",
+            serving(proven(Between), false),
+            Withdrawn,
+            Announced,
+            "between-watermarks",
+        ),
+        ("between, up, degraded", serving(proven(Between), false), Degraded, Announced, "between-watermarks"),
+        (
+            "between, up, announced",
+            serving(proven(Between), true),
+            Announced,
+            Announced,
+            "between-watermarks",
+        ),
+        ("between, up, dim", serving(proven(Between), true), Withdrawn, Degraded, "between-watermarks"),
         ("brown-out", proven(BrownOut), Announced, Degraded, "brown-out"),
         ("brown-out from below", proven(BrownOut), Withdrawn, Degraded, "brown-out"),
         ("healthy", proven(Full), Withdrawn, Announced, "healthy"),

@@ -154,6 +154,11 @@ fn service_fact(
         healthy_weight: healthy,
         total_weight: total,
         proven: verdicts.iter().all(Option::is_some) || position != Position::Low,
+        serving: match position {
+            Position::Low => false,
+            Position::Between => status.is_some_and(|status| status.state != "down"),
+            Position::BrownOut | Position::Full => true,
+        },
         cause: None,
         since: now,
         changed_by: None,
