@@ -202,8 +202,8 @@ impl Appliance {
         let beating = watchdog.heart("health", PATIENCE, Answer::Tell);
         let prober = Thread::spawn("health", move || async move {
             raise_priority();
-            let _beating = beating.start();
-            Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0)).run(stop).await
+            let prober = Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0));
+            beating.over(prober.run(stop)).await
         })?;
 
         let stop = stop_addresses.clone();
@@ -219,7 +219,6 @@ impl Appliance {
         let beating = watchdog.heart("routing", ROUTING_PATIENCE, Answer::Abort);
         let routing = Thread::spawn("routing", move || async move {
             raise_priority();
-            let _beating = beating.start();
             let ends = announcer::Ends {
                 plan: announce_plan,
                 health: health_view,
@@ -235,7 +234,7 @@ impl Appliance {
             };
             let announcer = Announcer::new(ends, CauseIds::new(epoch, 1));
             let speaker = Speaker::new(bgp_config, wanted_routes, neighbors, delivered, recorder, noted);
-            shutdown::route(announcer, speaker, stop).await
+            beating.over(shutdown::route(announcer, speaker, stop)).await
         })?;
         let watchdog = watchdog.start(raise_priority)?;
 
