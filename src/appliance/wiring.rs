@@ -154,7 +154,7 @@ impl Appliance {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Rooms → operators.
         let (process, process_status) = watch::channel(Arc::new(ProcessStatus::default()));
-        let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<NeighborStatus>::new()));
+        let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<Arc<NeighborStatus>>::new()));
         let (prefixes, prefix_status) = watch::channel(Arc::new(Vec::<PrefixStatus>::new()));
         let (services, service_status) = watch::channel(Arc::new(Vec::<ServiceStatus>::new()));
         let (recent, events) = watch::channel(Arc::new(Recent::default()));
