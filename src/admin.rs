@@ -28,7 +28,7 @@ use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, SentRo
 #[derive(Debug, Clone)]
 pub struct Inputs {
     pub process: watch::Receiver<Arc<ProcessStatus>>,
-    pub neighbors: watch::Receiver<Arc<Vec<NeighborStatus>>>,
+    pub neighbors: watch::Receiver<Arc<Vec<Arc<NeighborStatus>>>>,
     pub prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
     pub services: watch::Receiver<Arc<Vec<ServiceStatus>>>,
     /// Published when there are new entries, and only then.
@@ -103,7 +103,7 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Status {
     pub process: ProcessStatus,
-    pub neighbors: Vec<NeighborStatus>,
+    pub neighbors: Vec<Arc<NeighborStatus>>,
     pub prefixes: Vec<PrefixStatus>,
     pub services: Vec<ServiceStatus>,
 }

@@ -6,6 +6,7 @@ mod transaction;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -217,9 +218,11 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             [] => Err(Failure::Refused("name the new configuration".to_owned())),
         },
         Command::Status => ask(show(&client, "/v1/status", json, |status: Status| screen::status(&status))),
-        Command::Neighbors => ask(show(&client, "/v1/neighbors", json, |neighbors: Vec<NeighborStatus>| {
-            screen::neighbors(&neighbors)
-        })),
+        Command::Neighbors => {
+            ask(show(&client, "/v1/neighbors", json, |neighbors: Vec<Arc<NeighborStatus>>| {
+                screen::neighbors(&neighbors)
+            }))
+        }
         Command::Health { service } => ask(health(&client, service, json)),
         Command::Explain { prefix } => {
             let target = format!("/v1/explain?prefix={}", query::encode(&prefix));

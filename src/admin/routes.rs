@@ -39,7 +39,7 @@ pub struct Request<'a> {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub process: Arc<ProcessStatus>,
-    pub neighbors: Arc<Vec<NeighborStatus>>,
+    pub neighbors: Arc<Vec<Arc<NeighborStatus>>>,
     pub prefixes: Arc<Vec<PrefixStatus>>,
     pub services: Arc<Vec<ServiceStatus>>,
     pub events: Arc<Recent>,

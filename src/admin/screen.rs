@@ -3,10 +3,12 @@
 mod events;
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 pub use self::events::event;
 use super::table::Table;
 use super::{Explanation, Status};
+use crate::observe::journal::Route;
 use crate::observe::status::{
     BackendStatus, DrainStatus, NeighborStatus, PrefixStatus, SentRoute, ServiceStatus,
 };
@@ -74,7 +76,7 @@ pub fn prefixes(prefixes: &[PrefixStatus]) -> String {
 
 /// The neighbors as a table.
 #[must_use]
-pub fn neighbors(neighbors: &[NeighborStatus]) -> String {
+pub fn neighbors(neighbors: &[Arc<NeighborStatus>]) -> String {
     let mut table = Table::new(["NEIGHBOR", "ADDRESS", "AS", "STATE", "SINCE", "SENT", "PROBLEM"]);
     for n in neighbors {
         table.row([
@@ -260,23 +262,17 @@ fn marks(service: &ServiceStatus) -> String {
 }
 
 fn told(route: &SentRoute) -> String {
-    let communities = route.communities.iter().chain(&route.large_communities);
-    let attributes = attributes(&route.next_hop, &route.as_path, route.med, communities);
-    format!("{} ago: {attributes}", age(route.sent_ms_ago))
+    format!("{} ago: {}", age(route.sent_ms_ago), attributes(&route.route))
 }
 
-fn attributes<'a>(
-    next_hop: &str,
-    as_path: &[u32],
-    med: Option<u32>,
-    communities: impl Iterator<Item = &'a String>,
-) -> String {
+fn attributes(route: &Route) -> String {
+    let Route { next_hop, as_path, med, communities, large_communities } = route;
     let path: Vec<_> = as_path.iter().map(u32::to_string).collect();
     let mut words = format!("next hop {next_hop}, path {}", path.join(" "));
     if let Some(med) = med {
         let _ = write!(words, ", MED {med}");
     }
-    let communities: Vec<_> = communities.map(String::as_str).collect();
+    let communities: Vec<_> = communities.iter().chain(large_communities).map(String::as_str).collect();
     if !communities.is_empty() {
         let _ = write!(words, ", communities {}", communities.join(" "));
     }
@@ -386,12 +382,12 @@ web      up     1m 1s  2/6      low 1 high 2 degrade 3  web-2 (connection refuse
     #[test]
     fn an_explanation_goes_from_the_decision_to_the_wire() {
         let Status { mut prefixes, services, neighbors, .. } = Status::sample();
-        let neighbors = neighbors.into_iter().map(|mut n| TellsNeighbor {
-            name: n.name,
-            address: n.address,
-            state: n.state,
-            problem: n.problem,
-            sent: n.announced.pop(),
+        let neighbors = neighbors.into_iter().map(|n| TellsNeighbor {
+            name: n.name.clone(),
+            address: n.address.clone(),
+            state: n.state.clone(),
+            problem: n.problem.clone(),
+            sent: n.announced.last().cloned(),
         });
         let history = vec![entry(7, Some("69220f3a000012"), decision("198.51.100.0/24", "announced"))];
         let (prefix, neighbors) = (prefixes.remove(0), neighbors.collect());

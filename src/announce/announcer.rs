@@ -103,12 +103,11 @@ impl Announcer {
         let mut report = interval(REPORT_EVERY);
         loop {
             let due = self.next_deadline();
+            // Each judgement heeds all that is known by then. What comes seldom is asked first, because words of the
+            // checks may come faster than they can be judged; and then the neighbors must have their turn as well.
             tokio::select! {
                 biased;
-                changed = self.ends.health.changed() => {
-                    changed.map_err(|_| AnnounceError::Gone("health"))?;
-                    self.judge();
-                }
+                () = &mut end => return Ok(()),
                 changed = self.ends.plan.changed() => {
                     changed.map_err(|_| AnnounceError::Gone("configuration"))?;
                     self.plan = self.ends.plan.borrow_and_update().clone();
@@ -118,7 +117,6 @@ impl Announcer {
                     changed.map_err(|_| AnnounceError::Gone("addresses"))?;
                     self.judge();
                 }
-                () = &mut end => return Ok(()),
                 // Nobody may have renewed the facts: that alone is a reason to judge anew.
                 () = sleep_until(due.into()) => self.judge(),
                 changed = self.ends.drains.changed() => {
@@ -132,7 +130,12 @@ impl Announcer {
                     self.judge();
                 }
                 _ = report.tick() => self.report(),
+                changed = self.ends.health.changed() => {
+                    changed.map_err(|_| AnnounceError::Gone("health"))?;
+                    self.judge();
+                }
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -225,5 +228,68 @@ impl Announcer {
             })
         });
         self.ends.status.send_replace(Arc::new(status.collect()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::config::load::parse;
+
+    #[test]
+    fn words_of_the_checks_without_end_keep_nobody_from_his_turn() {
+        let minimal = include_str!("../../config/minimal.yaml");
+        let mut plan = Plan::of(&parse(minimal, std::path::Path::new("")).unwrap());
+        // Enough that a view is there before the last is judged.
+        let one = plan.anycast.values().next().unwrap().clone();
+        for third in 0..=255 {
+            let prefix = format!("10.0.{third}.0/24").parse().unwrap();
+            plan.anycast.insert(crate::config::anycast::AnycastPrefix::new(prefix).unwrap(), one.clone());
+        }
+        let view = || Arc::new(HealthView::empty(Instant::now()));
+        let (health, views) = watch::channel(view());
+        let keep =
+            (watch::channel(Arc::new(plan)), watch::channel(Arc::default()), watch::channel(Arc::default()));
+        let (flows, delivered) = (watch::channel(Arc::default()), watch::channel(0));
+        let ends = Ends {
+            plan: keep.0.1.clone(),
+            health: views,
+            needed: watch::channel(Arc::default()).0,
+            bound: keep.1.1.clone(),
+            drains: keep.2.1,
+            flows: flows.1,
+            watched: watch::channel(Arc::default()).0,
+            wanted: watch::channel(Arc::default()).0,
+            delivered: delivered.1,
+            status: watch::channel(Arc::default()).0,
+            journal: Journal::new(1).0,
+        };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    health.send_replace(view());
+                }
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let turns = Arc::new(std::sync::atomic::AtomicU32::new(0));
+            let stopped = runtime.block_on(async {
+                let counted = turns.clone();
+                let _other = crate::supervise::task::Task::spawn("neighbor", async move {
+                    loop {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        tokio::task::yield_now().await;
+                    }
+                });
+                let mut announcer = Announcer::new(ends, CauseIds::new(1, 1));
+                let stop = tokio::time::sleep(Duration::from_millis(200));
+                timeout(Duration::from_secs(5), announcer.decide_until(stop)).await
+            });
+            over.store(true, Ordering::Relaxed);
+            assert!(matches!(stopped, Ok(Ok(()))), "{stopped:?}");
+            assert!(turns.load(Ordering::Relaxed) > 20);
+        });
     }
 }

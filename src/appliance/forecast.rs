@@ -8,6 +8,7 @@ mod route;
 mod show;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -21,7 +22,7 @@ pub use route::{Action, Route};
 #[derive(Debug, Clone, Copy)]
 pub struct Present<'a> {
     pub prefixes: &'a [PrefixStatus],
-    pub neighbors: &'a [NeighborStatus],
+    pub neighbors: &'a [Arc<NeighborStatus>],
     pub services: &'a [ServiceStatus],
 }
 
@@ -75,7 +76,7 @@ impl Forecast {
 pub fn forecast(old: &Config, new: &Config, present: &Present<'_>, now: Instant) -> Forecast {
     let changes = diff(old, new);
     let outlooks = outlook::all(old, new, present, now);
-    let status: BTreeMap<_, _> = present.neighbors.iter().map(|it| (it.name.as_str(), it)).collect();
+    let status: BTreeMap<_, _> = present.neighbors.iter().map(|it| (it.name.as_str(), &**it)).collect();
     let neighbors: Vec<_> = changes
         .neighbors
         .into_iter()

@@ -29,7 +29,7 @@ pub const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> =
 /// Where the present is read when a configuration is judged.
 #[derive(Debug, Clone)]
 pub struct Screens {
-    pub neighbors: watch::Receiver<Arc<Vec<NeighborStatus>>>,
+    pub neighbors: watch::Receiver<Arc<Vec<Arc<NeighborStatus>>>>,
     pub prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
     pub services: watch::Receiver<Arc<Vec<ServiceStatus>>>,
 }

@@ -148,7 +148,7 @@ impl Appliance {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Rooms → operators.
         let (process, process_status) = watch::channel(Arc::new(ProcessStatus::default()));
-        let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<NeighborStatus>::new()));
+        let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<Arc<NeighborStatus>>::new()));
         let (prefixes, prefix_status) = watch::channel(Arc::new(Vec::<PrefixStatus>::new()));
         let (services, service_status) = watch::channel(Arc::new(Vec::<ServiceStatus>::new()));
         let (recent, events) = watch::channel(Arc::new(Recent::default()));
@@ -196,8 +196,8 @@ impl Appliance {
         let beating = watchdog.heart("health", PATIENCE, Answer::Tell);
         let prober = Thread::spawn("health", move || async move {
             raise_priority();
-            let _beating = beating.start();
-            Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0)).run(stop).await
+            let prober = Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0));
+            beating.over(prober.run(stop)).await
         })?;
 
         let stop = stop_addresses.clone();
@@ -214,7 +214,6 @@ impl Appliance {
         let beating = watchdog.heart("routing", ROUTING_PATIENCE, Answer::Abort);
         let routing = Thread::spawn("routing", move || async move {
             raise_priority();
-            let _beating = beating.start();
             let ends = announcer::Ends {
                 plan: announce_plan,
                 health: health_view,
@@ -231,7 +230,7 @@ impl Appliance {
             };
             let announcer = Announcer::new(ends, CauseIds::new(epoch, 1));
             let speaker = Speaker::new(bgp_config, wanted_routes, neighbors, delivered, recorder, noted);
-            shutdown::route(announcer, speaker, stop).await
+            beating.over(shutdown::route(announcer, speaker, stop)).await
         })?;
         let watchdog = watchdog.start(raise_priority)?;
 

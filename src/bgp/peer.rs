@@ -15,7 +15,7 @@ use std::time::Instant;
 
 pub use self::connection::Close;
 use self::connection::{Connection, Expired};
-pub use self::report::written;
+pub use self::report::Scribe;
 
 use self::report::Report;
 use super::adj_rib_out::{AdjRibOut, Change};

@@ -34,7 +34,7 @@ use crate::sys::drops::Drops;
 const COMMANDS: usize = 8;
 /// How often the kernel's drops are looked at while a session is missing.
 const SUSPECT_EVERY: Duration = Duration::from_secs(2);
-/// How often the neighbors' reports are merged when there are no news; it copies all of them.
+/// How often the neighbors' reports are merged when there are no news.
 const MERGE_EVERY: Duration = Duration::from_secs(1);
 /// How long stopped neighbors may take to write their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
@@ -45,7 +45,7 @@ const TOLD: u32 = 6;
 pub struct Speaker {
     config: watch::Receiver<Arc<Bgp>>,
     wanted: watch::Receiver<Arc<OriginSet>>,
-    status: watch::Sender<Arc<Vec<NeighborStatus>>>,
+    status: watch::Sender<Arc<Vec<Arc<NeighborStatus>>>>,
     delivered: watch::Sender<u64>,
     recorder: Recorder,
     journal: Journal,
@@ -81,7 +81,7 @@ impl Speaker {
     pub fn new(
         config: watch::Receiver<Arc<Bgp>>,
         wanted: watch::Receiver<Arc<OriginSet>>,
-        status: watch::Sender<Arc<Vec<NeighborStatus>>>,
+        status: watch::Sender<Arc<Vec<Arc<NeighborStatus>>>>,
         delivered: watch::Sender<u64>,
         recorder: Recorder,
         journal: Journal,
@@ -204,7 +204,7 @@ impl Speaker {
         let current = wanted.borrow().clone();
         let peer = Peer::new(local, neighbor.clone(), current, seed, now);
         let (report, reports) =
-            watch::channel(Report { delivery: peer.delivery(), status: peer.status(now) });
+            watch::channel(Report { delivery: peer.delivery(), status: Arc::new(peer.status(now)) });
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let ends = Ends {
             wanted,

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::collision::Origin;
 use super::notification::Notification;
 use super::origin::OriginSet;
-use super::peer::{Close, Delivery, Peer, PeerEvent, written};
+use super::peer::{Close, Delivery, Peer, PeerEvent, Scribe};
 use super::rate::Rate;
 use super::socket;
 use crate::config::bgp::Neighbor;
@@ -50,7 +50,7 @@ pub enum Command {
 #[derive(Debug, Clone)]
 pub struct Report {
     pub delivery: Delivery,
-    pub status: NeighborStatus,
+    pub status: Arc<NeighborStatus>,
 }
 
 /// The ends of the channels of a neighbor's task.
@@ -326,8 +326,9 @@ impl Transport {
                 self.ends.journal.note(None, session(false, words.clone()));
             }
             PeerEvent::Sent(all) => {
+                let mut scribe = Scribe::default();
                 for told in all {
-                    let route = told.attributes.as_ref().map(written);
+                    let route = told.attributes.as_ref().map(|it| scribe.write(it));
                     let prefix = told.prefix.to_string();
                     self.ends.journal.note(told.cause, Event::Update { neighbor: neighbor(), prefix, route });
                 }
@@ -338,7 +339,7 @@ impl Transport {
 
     fn report(&mut self, now: Instant) {
         self.reported = now;
-        let report = Report { delivery: self.peer.delivery(), status: self.peer.status(now) };
+        let report = Report { delivery: self.peer.delivery(), status: Arc::new(self.peer.status(now)) };
         self.ends.report.send_replace(report);
     }
 }

@@ -100,7 +100,7 @@ pub enum Event {
     /// A prefix is judged otherwise: the names are those of the status documents.
     Decision { prefix: String, state: String, before: String, reason: String, why: String },
     /// A neighbor was sent an UPDATE; without a route it was a withdrawal.
-    Update { neighbor: String, prefix: String, route: Option<Route> },
+    Update { neighbor: String, prefix: String, route: Option<Arc<Route>> },
     /// A session came up or ended; the words say how.
     Session { neighbor: String, up: bool, words: String },
     /// An operator's command, or the end of its window; `accepted` is false if it was refused.

@@ -1,5 +1,7 @@
 //! `/metrics`: rendered from the status documents when it is asked for, so that no subsystem counts twice.
 
+use std::sync::Arc;
+
 use prometheus::core::Collector;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
@@ -58,7 +60,7 @@ impl Recorder {
     pub fn render(
         &self,
         process: &ProcessStatus,
-        neighbors: &[NeighborStatus],
+        neighbors: &[Arc<NeighborStatus>],
         prefixes: &[PrefixStatus],
         services: &[ServiceStatus],
         journal: JournalStatus,
@@ -108,7 +110,7 @@ fn of_process(process: &ProcessStatus) -> Vec<MetricFamily> {
     ]
 }
 
-fn of_neighbors(neighbors: &[NeighborStatus]) -> Vec<MetricFamily> {
+fn of_neighbors(neighbors: &[Arc<NeighborStatus>]) -> Vec<MetricFamily> {
     let both = |name, help, read: fn(&NeighborStatus) -> (u64, u64)| {
         counter(
             name,

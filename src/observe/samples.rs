@@ -1,7 +1,9 @@
 //! Status documents for tests: one POP with every kind of thing in it.
 
+use std::sync::Arc;
+
 use super::journal::recent::Recent;
-use super::journal::{Entry, Event};
+use super::journal::{Entry, Event, Route};
 use super::status::{
     AddressStatus, BackendStatus, DampingStatus, DrainStatus, NeighborStatus, PrefixStatus, ProcessStatus,
     SentRoute, ServiceStatus,
@@ -23,14 +25,13 @@ pub(crate) fn process() -> ProcessStatus {
     }
 }
 
-pub(crate) fn neighbors() -> Vec<NeighborStatus> {
-    vec![
-        NeighborStatus {
-            announced: vec![sent("198.51.100.0/24")],
-            ..neighbor("transit-a", "192.0.2.1", "Established", None)
-        },
-        neighbor("transit-b", "192.0.2.2", "Active", Some("connection refused: is BGP running there?")),
-    ]
+pub(crate) fn neighbors() -> Vec<Arc<NeighborStatus>> {
+    let established = NeighborStatus {
+        announced: vec![sent("198.51.100.0/24")],
+        ..neighbor("transit-a", "192.0.2.1", "Established", None)
+    };
+    let problem = Some("connection refused: is BGP running there?");
+    [established, neighbor("transit-b", "192.0.2.2", "Active", problem)].map(Arc::new).into()
 }
 
 pub(crate) fn prefixes() -> Vec<PrefixStatus> {
@@ -87,11 +88,13 @@ fn neighbor(name: &str, address: &str, state: &str, problem: Option<&str>) -> Ne
 fn sent(prefix: &str) -> SentRoute {
     SentRoute {
         prefix: prefix.into(),
-        next_hop: "192.0.2.10".into(),
-        as_path: vec![64512, 64512],
-        med: Some(50),
-        communities: vec!["64512:100".into()],
-        large_communities: Vec::new(),
+        route: Arc::new(Route {
+            next_hop: "192.0.2.10".into(),
+            as_path: vec![64512, 64512],
+            med: Some(50),
+            communities: vec!["64512:100".into()],
+            large_communities: Vec::new(),
+        }),
         sent_ms_ago: 310_000,
     }
 }

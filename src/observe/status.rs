@@ -4,9 +4,11 @@
 //! knowing any subsystem. Times are ages in milliseconds, because a monotonic instant means
 //! nothing outside the process.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::journal::CauseId;
+use super::journal::{CauseId, Route};
 
 /// What the process as a whole is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -76,11 +78,9 @@ pub struct NeighborStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SentRoute {
     pub prefix: String,
-    pub next_hop: String,
-    pub as_path: Vec<u32>,
-    pub med: Option<u32>,
-    pub communities: Vec<String>,
-    pub large_communities: Vec<String>,
+    /// Shared by all that were sent with the same.
+    #[serde(flatten)]
+    pub route: Arc<Route>,
     pub sent_ms_ago: u64,
 }
 

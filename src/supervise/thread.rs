@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::End;
 
+/// So many tasks are run before the thread's own future, its timers and its sockets have their turn.
+const TASKS_IN_A_ROW: u32 = 8;
+
 /// A running thread. Awaiting it gives its result or how it ended without one; dropping it drops its
 /// future at its next await. A thread that blocks cannot be ended from outside.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ impl<T: Send + 'static> Thread<T> {
         F: Future<Output = T>,
     {
         let name = name.into();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().event_interval(TASKS_IN_A_ROW).build()?;
         let abort = CancellationToken::new();
         let aborted = abort.clone();
         let (tell, ended) = oneshot::channel();

@@ -100,6 +100,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::supervise::task::Task;
     use crate::supervise::thread::Thread;
 
     const PATIENCE: Duration = Duration::from_millis(150);
@@ -111,10 +112,12 @@ mod tests {
         let heart = watchdog.heart("subject", PATIENCE, Answer::Tell);
         let (order, mut orders) = tokio::sync::mpsc::channel::<Order>(1);
         let thread = Thread::spawn("subject", move || async move {
-            let _beating = heart.start();
-            while let Some(order) = orders.recv().await {
-                order();
-            }
+            let work = async {
+                while let Some(order) = orders.recv().await {
+                    order();
+                }
+            };
+            heart.over(work).await;
         });
         let pulse = watchdog.watched.last().and_then(|watched| watched.pulse.upgrade()).unwrap();
         becomes("it beats", || pulse.beats.load(Ordering::Relaxed) > 0);
@@ -154,6 +157,31 @@ mod tests {
             drop(release);
             becomes("it is back", || watching.hung().is_empty());
         }
+    }
+
+    #[test]
+    fn a_crowd_that_each_does_a_little_is_no_hang() {
+        let mut watchdog = Watchdog::default();
+        let heart = watchdog.heart("crowd", PATIENCE, Answer::Tell);
+        let thread = Thread::spawn("crowd", move || async move {
+            let little = || async {
+                loop {
+                    let end = Instant::now() + Duration::from_millis(3);
+                    while Instant::now() < end {}
+                    tokio::task::yield_now().await;
+                }
+            };
+            let crowd: Vec<Task<()>> = (0..200).map(|_| Task::spawn("little", little())).collect();
+            heart.over(std::future::pending::<()>()).await;
+            drop(crowd);
+        });
+        let watching = watchdog.start(|| ()).unwrap();
+        let end = Instant::now() + 10 * PATIENCE;
+        while Instant::now() < end {
+            assert_eq!(watching.hung(), [""; 0]);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(thread);
     }
 
     #[test]

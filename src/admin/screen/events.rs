@@ -25,9 +25,7 @@ fn words(event: &Event) -> String {
         Event::Decision { prefix, state, reason, why, .. } => format!("{prefix} {state} ({reason}): {why}"),
         Event::Update { neighbor, prefix, route: None } => format!("→ {neighbor}: withdraw {prefix}"),
         Event::Update { neighbor, prefix, route: Some(route) } => {
-            let communities = route.communities.iter().chain(&route.large_communities);
-            let attributes = attributes(&route.next_hop, &route.as_path, route.med, communities);
-            format!("→ {neighbor}: announce {prefix}, {attributes}")
+            format!("→ {neighbor}: announce {prefix}, {}", attributes(route))
         }
         Event::Session { neighbor, up, words } => {
             format!("session with {neighbor} {}: {words}", if *up { "up" } else { "down" })
@@ -115,7 +113,7 @@ mod tests {
              "69220f3a000012 198.51.100.0/24 withdrawn (below-watermark): service web has 0 of 6 weight healthy"),
             (id, Event::Update { neighbor: bird(), prefix: prefix(), route: None },
              "69220f3a000012 → bird: withdraw 198.51.100.0/24"),
-            (id, Event::Update { neighbor: bird(), prefix: prefix(), route: Some(route) },
+            (id, Event::Update { neighbor: bird(), prefix: prefix(), route: Some(route.into()) },
              "69220f3a000012 → bird: announce 198.51.100.0/24, next hop 192.0.2.10, path 64512 64512, MED 50, \
               communities 64512:100 64512:1:2"),
             (none, Event::Session { neighbor: bird(), up: true, words: "dialled".into() },

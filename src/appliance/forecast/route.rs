@@ -162,11 +162,11 @@ impl Told {
 impl From<&SentRoute> for Told {
     fn from(sent: &SentRoute) -> Self {
         Self {
-            next_hop: sent.next_hop.clone(),
-            as_path: sent.as_path.clone(),
-            med: sent.med,
-            communities: sent.communities.clone(),
-            large_communities: sent.large_communities.clone(),
+            next_hop: sent.route.next_hop.clone(),
+            as_path: sent.route.as_path.clone(),
+            med: sent.route.med,
+            communities: sent.route.communities.clone(),
+            large_communities: sent.route.large_communities.clone(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Changes of a configuration as a table: what becomes of prefixes and routes, and what goes dark.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::*;
 use crate::config::load::parse;
@@ -32,7 +33,7 @@ services:
 /// `web-2` and `dns-1` are down; a and b have the first prefix, c has no session.
 struct World {
     prefixes: Vec<PrefixStatus>,
-    neighbors: Vec<NeighborStatus>,
+    neighbors: Vec<Arc<NeighborStatus>>,
     services: Vec<ServiceStatus>,
 }
 
@@ -59,20 +60,24 @@ impl World {
         let sample = crate::observe::samples::neighbors().remove(0);
         let sent = |med: Option<u32>| SentRoute {
             prefix: "198.51.100.0/24".into(),
-            next_hop: "192.0.2.10".into(),
-            as_path: vec![64512],
-            med,
-            communities: vec!["64512:1".into()],
-            large_communities: Vec::new(),
+            route: Arc::new(crate::observe::journal::Route {
+                next_hop: "192.0.2.10".into(),
+                as_path: vec![64512],
+                med,
+                communities: vec!["64512:1".into()],
+                large_communities: Vec::new(),
+            }),
             sent_ms_ago: 0,
         };
-        let neighbor = |name: &str, announced: Vec<SentRoute>| NeighborStatus {
-            name: name.into(),
-            state: if announced.is_empty() { "Active" } else { "Established" }.into(),
-            local_address: (!announced.is_empty()).then(|| "192.0.2.10".into()),
-            families: if announced.is_empty() { Vec::new() } else { vec!["ipv4".into()] },
-            announced,
-            ..sample.clone()
+        let neighbor = |name: &str, announced: Vec<SentRoute>| {
+            Arc::new(NeighborStatus {
+                name: name.into(),
+                state: if announced.is_empty() { "Active" } else { "Established" }.into(),
+                local_address: (!announced.is_empty()).then(|| "192.0.2.10".into()),
+                families: if announced.is_empty() { Vec::new() } else { vec!["ipv4".into()] },
+                announced,
+                ..(*sample).clone()
+            })
         };
         let sample = crate::observe::samples::services().remove(0);
         let backend = |id: &str, verdict: &str| BackendStatus {
@@ -107,7 +112,7 @@ impl World {
         self.prefixes[0].state = "withdrawn".into();
         self.prefixes[0].reason = reason.into();
         for neighbor in &mut self.neighbors {
-            neighbor.announced.clear();
+            Arc::make_mut(neighbor).announced.clear();
         }
         self
     }

@@ -1,5 +1,6 @@
 //! What is told about a neighbor: counters, the last end in words, the status document.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Connection, Dial, Peer};
@@ -117,6 +118,7 @@ impl Peer {
         let suspicion =
             report.suspicion.clone().filter(|(_, at)| now.saturating_duration_since(*at) < SUSPICION_LASTS);
         let suspicion = suspicion.map(|(words, _)| words);
+        let mut scribe = Scribe::default();
         NeighborStatus {
             name: self.neighbor.name.clone(),
             address: self.neighbor.address.to_string(),
@@ -140,21 +142,37 @@ impl Peer {
             announced: self
                 .rib
                 .routes()
-                .map(|(prefix, sent)| {
-                    let Route { next_hop, as_path, med, communities, large_communities } =
-                        written(&sent.attributes);
-                    let sent_ms_ago = ms(sent.at);
-                    let prefix = prefix.to_string();
-                    SentRoute { prefix, next_hop, as_path, med, communities, large_communities, sent_ms_ago }
+                .map(|(prefix, sent)| SentRoute {
+                    prefix: prefix.to_string(),
+                    route: scribe.write(&sent.attributes),
+                    sent_ms_ago: ms(sent.at),
                 })
                 .collect(),
         }
     }
 }
 
-/// Path attributes as people read them.
-#[must_use]
-pub fn written(attributes: &PathAttributes) -> Route {
+/// Writes path attributes as people read them: once for all routes in a row that have the same.
+#[derive(Debug, Default)]
+pub struct Scribe<'a> {
+    last: Option<(&'a PathAttributes, Arc<Route>)>,
+}
+
+impl<'a> Scribe<'a> {
+    /// The words of the next route.
+    pub fn write(&mut self, attributes: &'a PathAttributes) -> Arc<Route> {
+        match &self.last {
+            Some((last, route)) if *last == attributes => route.clone(),
+            _ => {
+                let route = Arc::new(written(attributes));
+                self.last = Some((attributes, route.clone()));
+                route
+            }
+        }
+    }
+}
+
+fn written(attributes: &PathAttributes) -> Route {
     Route {
         next_hop: attributes.next_hop.to_string(),
         as_path: attributes.as_path.clone(),

@@ -245,13 +245,13 @@ fn routes_arrive_change_and_go_without_a_reset() {
     net.peers[0].set_wanted(wanted(3, &["198.51.100.0/24"], &shut));
     net.settle();
     assert_eq!(net.status(1).prefixes_withdrawn, 1);
-    assert_eq!(net.status(0).announced[0].communities, vec!["65535:0"]);
+    assert_eq!(net.status(0).announced[0].route.communities, vec!["65535:0"]);
 
     let mut changed = net.peers[0].neighbor().clone();
     changed.export.med = Some(50);
     net.peers[0].set_neighbor(changed);
     net.settle();
-    assert_eq!(net.status(0).announced[0].med, Some(50));
+    assert_eq!(net.status(0).announced[0].route.med, Some(50));
     assert_eq!(net.status(0).established_count, 1);
 }
 

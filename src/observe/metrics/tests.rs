@@ -1,5 +1,7 @@
 //! The exposition is valid, says what the documents say, and stays bounded.
 
+use std::sync::Arc;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -125,8 +127,9 @@ fn an_empty_process_exposes_no_empty_family() {
 #[test]
 fn names_cannot_break_the_format() {
     let mut neighbors = neighbors();
-    neighbors[0].name = "a\"b\\c\nd".into();
-    neighbors[1].name = "é".repeat(10_000);
+    for (neighbor, name) in neighbors.iter_mut().zip(["a\"b\\c\nd".to_owned(), "é".repeat(10_000)]) {
+        Arc::make_mut(neighbor).name = name;
+    }
     let text = Recorder::new().render(&process(), &neighbors, &[], &[], JournalStatus::default());
     check(&text);
     assert!(text.contains(r#"neighbor="a\"b\\c\nd""#), "{text}");

@@ -12,8 +12,6 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::gettid;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::supervise::task::Task;
-
 /// A thread's heart, which belongs on that thread. The watchdog heeds it from the first beat until it is dropped.
 #[derive(Debug)]
 pub struct Heartbeat {
@@ -26,17 +24,19 @@ impl Heartbeat {
         Self { pulse, every }
     }
 
-    /// Beats on the runtime that the caller runs in, until the task is dropped. The runtime must have one thread:
-    /// the one that is watched is the one that beats first.
-    pub fn start(self) -> Task<()> {
-        Task::spawn("heartbeat", async move {
-            let mut every = interval(self.every);
-            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                every.tick().await;
-                self.beat();
+    /// Beats while `work` goes on, which is the whole of a thread. Not in a task of its own: that would stand in the
+    /// queue behind all others, and a crowd of tasks that each do a little is no hang.
+    pub async fn over<T>(self, work: impl Future<Output = T>) -> T {
+        let mut every = interval(self.every);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                _ = every.tick() => self.beat(),
+                done = &mut work => return done,
             }
-        })
+        }
     }
 
     /// One beat, for a loop that comes round often enough by itself.
