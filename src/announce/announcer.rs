@@ -258,6 +258,7 @@ mod tests {
             health: views,
             needed: watch::channel(Arc::default()).0,
             bound: keep.1.1.clone(),
+            command: watch::channel(None).1,
             drains: keep.2.1,
             flows: flows.1,
             watched: watch::channel(Arc::default()).0,
