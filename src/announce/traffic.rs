@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,23 +62,23 @@ impl Traffic {
         let is_watched = |prefix: &AnycastPrefix| watched.iter().any(|one| one.prefix == *prefix);
         self.census.retain(|prefix, _| is_watched(prefix));
         self.closed.retain(|(prefix, _)| is_watched(prefix));
+        // One look for all: the kernel walks all its sockets at each.
+        let addresses: Vec<_> = watched.iter().flat_map(|one| one.addresses.iter().copied()).collect();
+        let looked = timeout(PATIENCE, flows::look(&addresses)).await;
+        let all = match looked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(all) => all,
+            Err(error) => return self.complain(&error),
+        };
+        let at = Instant::now();
+        let mut looks = apart(all, watched);
         let mut measured = Measured::new();
-        for Watched { prefix, addresses, close } in watched {
-            let looked = timeout(PATIENCE, flows::look(addresses)).await;
-            let mut look = match looked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(look) => look,
-                Err(error) => {
-                    self.complain(&error);
-                    continue;
-                }
-            };
-            look.retain(|flow| !is_own(flow));
+        for Watched { prefix, close, .. } in watched {
+            let look = looks.remove(prefix).unwrap_or_default();
             if let Some(order) = *close
                 && self.closed.insert((*prefix, order))
             {
                 close_all(*prefix, &look).await;
             }
-            let at = Instant::now();
             let traffic = self.census.entry(*prefix).or_default().handle_look(&look, at);
             // One look alone tells nothing about new flows.
             if let Some(new_per_second) = traffic.new_per_second {
@@ -109,6 +110,23 @@ async fn close_all(prefix: AnycastPrefix, look: &Look) {
         Ok(()) => info!(%prefix, flows = open().count(), "drained: what was left has been closed"),
         Err(error) => warn!(%prefix, "drained, but what was left could not all be closed: {error}"),
     }
+}
+
+/// What was seen of each prefix.
+fn apart(all: Look, watched: &[Watched]) -> BTreeMap<AnycastPrefix, Look> {
+    let places = watched.iter().flat_map(|one| one.addresses.iter().map(|address| (*address, one.prefix)));
+    let owners: BTreeMap<IpAddr, AnycastPrefix> = places.collect();
+    // More than were kept may be anybody's: nobody is quiet then.
+    let surplus = (all.open + all.ended).saturating_sub(all.flows.len());
+    let empty = Look { open: surplus, ..Look::default() };
+    let mut looks: BTreeMap<_, _> = watched.iter().map(|one| (one.prefix, empty.clone())).collect();
+    for flow in all.flows.into_iter().filter(|flow| !is_own(flow)) {
+        let owner = owners.get(&flow.local().ip());
+        if let Some(look) = owner.and_then(|prefix| looks.get_mut(prefix)) {
+            look.add(flow);
+        }
+    }
+    looks
 }
 
 /// Our own checks of what listens at an anycast address are no traffic: both their ends are that address.

@@ -47,7 +47,7 @@ pub enum Refusal {
     Generation { generation: u64, why: String, highest: u64 },
     #[error(
         "{} of the announced prefixes would go dark ({}), and admin.max_darkened allows {most}\n  \
-         hint: `edgeproxy plan FILE` says why; `--allow-withdraw` if it is meant",
+         hint: `edgeproxy plan FILE` says why; `edgeproxy apply FILE --allow-withdraw` if it is meant",
         prefixes.len(),
         shortened(prefixes)
     )]

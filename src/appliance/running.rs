@@ -23,6 +23,9 @@ const LAST_ADDRESSES: Duration = Duration::from_millis(1_200);
 /// How long the last entries of the journal may take to be written; the thread is given up after twice that.
 const LAST_ENTRIES: Duration = Duration::from_millis(250);
 
+/// What the end of a trial is called that nobody has confirmed.
+const UNDO: &str = "undo";
+
 impl Appliance {
     /// Runs until a signal asks for the stop, or an essential part ends.
     ///
@@ -55,7 +58,7 @@ impl Appliance {
                     let cause = self.commanded();
                     if let Some(text) = self.transactions.handle_timeout(Instant::now()) {
                         let document = serde_json::Value::Null;
-                        drop(self.transacted("undo", Ok(Told { text, document }), cause));
+                        drop(self.transacted(UNDO, Ok(Told { text, document }), cause));
                     }
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
@@ -131,6 +134,8 @@ impl Appliance {
             Err(why) => why,
         };
         match result {
+            // Nobody has asked for it: somebody should look.
+            Ok(_) if what == UNDO => warn!("{what}: {words}"),
             Ok(_) => info!("{what}: done\n{words}"),
             Err(_) => error!("{what}: refused, nothing changed\n{words}"),
         }

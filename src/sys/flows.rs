@@ -72,22 +72,8 @@ pub async fn destroy(flow: &Flow) -> io::Result<()> {
 }
 
 impl Look {
-    /// Forgets the flows that are not wanted. Those that were only counted stay counted.
-    pub fn retain(&mut self, wanted: impl Fn(&Flow) -> bool) {
-        let (mut open, mut ended) = (0, 0);
-        self.flows.retain(|flow| {
-            let keep = wanted(flow);
-            match flow.stage() {
-                Stage::Open => open += usize::from(!keep),
-                Stage::Ended => ended += usize::from(!keep),
-            }
-            keep
-        });
-        self.open -= open;
-        self.ended -= ended;
-    }
-
-    fn add(&mut self, flow: Flow) {
+    /// Counts a flow, and keeps it if there is room.
+    pub fn add(&mut self, flow: Flow) {
         match flow.stage() {
             Stage::Open => self.open += 1,
             Stage::Ended => self.ended += 1,
