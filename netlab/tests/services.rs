@@ -336,6 +336,8 @@ fn a_router_is_told_and_asked() {
     pop.router.status().unwrap();
     pop.router.kill().unwrap();
     assert!(pop.router.pid().is_none());
+    // With what it confirmed before it would start all the same.
+    std::fs::remove_dir_all(pop.router.state()).unwrap();
     pop.router.rewrite("generation: 4\n").unwrap();
     let refused = pop.router.start().unwrap_err().to_string();
     assert!(refused.contains("ended at once") && refused.contains("edgeproxy.yaml"), "{refused}");
