@@ -193,7 +193,7 @@ bgp:
   neighbors:
     - { name: upstream, address: 10.0.0.1, asn: 64500, connect_retry: 1s }
 anycast:
-  - { prefix: 198.51.100.0/24, addresses: [198.51.100.1], services: [web] }
+  - { prefix: 198.51.100.0/24, addresses: [198.51.100.1], services: [web], damping: off }
 services:
   - name: web
     backends: [{ id: web-1, address: 10.0.0.2, port: 8080 }]
