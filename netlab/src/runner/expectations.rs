@@ -165,7 +165,10 @@ impl Runner<'_> {
                 e.announces(*prefix) && community.as_ref().is_none_or(carries)
             }),
             Happening::Withdrawn { capture, prefix } => first(capture, &|e| e.withdraws(*prefix)),
-            Happening::Marked(name) => self.mark(name).map(Some),
+            Happening::FlowsEnded(name) => {
+                let client = self.flows.get(name).ok_or_else(|| format!("there are no flows {name}"))?;
+                Ok(client.look(|record| record.last_end()))
+            }
             Happening::Closed { capture } => first(capture, &|e| matches!(e.kind, Kind::Notification(_))),
             Happening::Probed { capture, port } => {
                 self.segment(capture, since, |from, syn, ack, _| from == *port && syn && ack)

@@ -127,8 +127,8 @@ pub enum Happening {
     Closed {
         capture: String,
     },
-    /// The moment of a mark.
-    Marked(String),
+    /// The end of a client's last flow.
+    FlowsEnded(String),
     /// A RST from this port.
     Reset {
         capture: String,

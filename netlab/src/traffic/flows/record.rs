@@ -66,6 +66,13 @@ impl FlowRecord {
         self.lives.len()
     }
 
+    /// When the last of them ended; None while one goes on.
+    #[must_use]
+    pub fn last_end(&self) -> Option<Moment> {
+        let ends = self.lives.iter().map(|life| life.ended.map(|(at, _)| at));
+        ends.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
     /// Whether every flow has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
