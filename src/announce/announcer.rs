@@ -74,6 +74,7 @@ impl Announcer {
     /// [`AnnounceError::Gone`] when a channel's other end has ended.
     pub async fn run(&mut self, stop: CancellationToken) -> Result<(), AnnounceError> {
         self.judge();
+        self.need();
         self.decide_until(stop.cancelled()).await?;
         if !self.ledger.wanted().is_empty() && !self.plan.graceful.is_zero() {
             info!(
@@ -112,6 +113,7 @@ impl Announcer {
                     changed.map_err(|_| AnnounceError::Gone("configuration"))?;
                     self.plan = self.ends.plan.borrow_and_update().clone();
                     self.judge();
+                    self.need();
                 }
                 changed = self.ends.bound.changed() => {
                     changed.map_err(|_| AnnounceError::Gone("addresses"))?;
@@ -167,7 +169,6 @@ impl Announcer {
         if self.ledger.wanted().revision() != before {
             self.ends.wanted.send_replace(self.ledger.wanted().clone());
         }
-        self.need();
         let watched = self.ledger.watched(&self.plan);
         self.ends.watched.send_if_modified(|old| {
             let changed = **old != watched;
@@ -184,7 +185,8 @@ impl Announcer {
         }
     }
 
-    /// Addresses of prefixes that left the configuration may go once their withdrawal is written.
+    /// Tells which addresses the plan needs, after it was judged: those of prefixes that left the configuration
+    /// may go once their withdrawal is written.
     fn need(&self) {
         let places: BTreeSet<Place> = self.plan.anycast.values().flat_map(places).collect();
         let revision = self.ledger.wanted().revision();
