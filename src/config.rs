@@ -13,10 +13,12 @@ pub mod duration;
 pub mod environment;
 pub mod generation;
 pub mod health;
+pub mod listen;
 pub mod load;
 pub mod observe;
 pub mod pop;
 pub mod problem;
+pub mod proxy;
 mod read;
 mod secret;
 pub mod services;
@@ -37,6 +39,7 @@ pub struct Config {
     /// By name.
     pub services: BTreeMap<String, services::Service>,
     pub health: health::Health,
+    pub proxy: proxy::Proxy,
     pub admin: admin::Admin,
     pub observe: observe::Observe,
 }

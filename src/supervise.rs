@@ -1,5 +1,6 @@
 //! Tasks and threads that die with their owner, and what is done after one ends.
 
+pub mod lease;
 pub mod notify;
 pub mod restart;
 pub mod task;

@@ -44,6 +44,7 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
         anycast: anycast?,
         services: services?.services,
         health,
+        proxy: crate::config::proxy::Proxy::default(),
         admin,
         observe,
     })

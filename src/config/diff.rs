@@ -79,7 +79,7 @@ impl Diff {
 /// Compares two configurations; what does not change is listed too, as kept.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Diff {
-    let Config { generation, pop, bgp, anycast, services, health, admin, observe } = old;
+    let Config { generation, pop, bgp, anycast, services, health, proxy: _, admin, observe } = old;
     let Admin { socket, operator_key, max_darkened } = admin;
 
     let mut restart = Words::default();

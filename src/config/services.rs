@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::listen::Listen;
+
 /// One service: backends behind one name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
@@ -12,6 +14,106 @@ pub struct Service {
     /// By the order of the file; never empty, at most 4096; ids are unique in the service.
     pub backends: Vec<Backend>,
     pub check: Check,
+    /// Where the proxy takes clients in. Default: nowhere, the service is only checked.
+    pub listen: Vec<Listen>,
+    pub forwarding: Forwarding,
+}
+
+/// How the proxy takes clients to backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forwarding {
+    /// A client's address (IPv6: its /64) stays with its backend until it was away for this long. None: every
+    /// connection chooses anew. 1 s to 24 h; default None; v1's was 600 s.
+    pub affinity: Option<Duration>,
+    /// A backend that came up gets its full share only after this. 0 s (default) to 1 h.
+    pub slow_start: Duration,
+    /// With a smaller share of healthy backends than this, all are used. 0 to 100 %; default 0: never.
+    pub panic: u8,
+    /// What a backend is told first. Default: nothing.
+    pub send_proxy: SendProxy,
+    pub timeouts: Timeouts,
+    /// How many backends one connection may try. 1 to 16; default 3.
+    pub attempts: u32,
+    /// Further attempts over first ones, in percent, with a few always free. 0 to 100; default 20.
+    pub retry_budget: u8,
+    /// None: failures of connections eject nobody.
+    pub ejection: Option<Ejection>,
+}
+
+impl Default for Forwarding {
+    fn default() -> Self {
+        Self {
+            affinity: None,
+            slow_start: Duration::ZERO,
+            panic: 0,
+            send_proxy: SendProxy::Off,
+            timeouts: Timeouts::default(),
+            attempts: 3,
+            retry_budget: 20,
+            ejection: Some(Ejection::default()),
+        }
+    }
+}
+
+/// The PROXY header that backends are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendProxy {
+    #[default]
+    Off,
+    V1,
+    /// With TLVs: ALPN, the server name, TLS, and the POP's id.
+    V2,
+}
+
+/// How long a connection may take for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// One attempt to reach a backend. 1 ms to 60 s; default 1 s.
+    pub connect: Duration,
+    /// All attempts together. Not less than `connect`; default 3 s.
+    pub deadline: Duration,
+    /// From the accept to the end of the PROXY header, ClientHello and TLS handshake. 10 ms to 5 min; default 10 s.
+    pub handshake: Duration,
+    /// Without an octet either way. 0: for ever. Default 1 h; for UDP 30 s.
+    pub idle: Duration,
+    /// The same once one side has finished. Default 5 min.
+    pub half_closed: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            deadline: Duration::from_secs(3),
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(3600),
+            half_closed: Duration::from_secs(300),
+        }
+    }
+}
+
+/// When a backend's failures to serve take it out of choice (passive health).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejection {
+    /// Failures in a row: refused, timed out, reset before the first octet. 1 to 1,000; default 5.
+    pub failures: u32,
+    /// How long it stays out the first time; doubles with each further one. 100 ms to 1 h; default 10 s.
+    pub time: Duration,
+    /// Never longer than this. Default 300 s.
+    pub max_time: Duration,
+    /// At most this share of a service's backends is out at once, but always one may be. 0 to 100 %; default 50.
+    pub share: u8,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            time: Duration::from_secs(10),
+            max_time: Duration::from_secs(300),
+            share: 50,
+        }
+    }
 }
 
 /// Where work can be sent.
@@ -25,6 +127,14 @@ pub struct Backend {
     pub region: String,
     /// 1 to 1000; default 2.
     pub weight: u32,
+    /// Connections that count as full when backends are compared. 1 to 1,000,000; default 100.
+    pub soft_limit: u32,
+    /// More connections than this are never given to it. 0: no limit; default 150.
+    pub hard_limit: u32,
+    /// Where it stands: an ISO 3166-1 code of two letters, lower case.
+    pub country: Option<String>,
+    /// Serves what it has, and gets nothing new. Default false.
+    pub drain: bool,
 }
 
 /// How much healthy weight is enough. `low <= high <= degrade` once percentages are counted out.

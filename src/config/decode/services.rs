@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{check, pop};
 use crate::config::read::{Letters, Spot, Unique, shown, whole};
-use crate::config::services::{Backend, Level, Service, Watermark};
+use crate::config::services::{Backend, Forwarding, Level, Service, Watermark};
 
 const MOST_SERVICES: usize = 4096;
 const MOST_BACKENDS: usize = 4096;
@@ -69,7 +69,14 @@ fn service(spot: &Spot<'_>, region: &str, read: &mut Read) -> Option<Service> {
         None => Some(check::default()),
     };
     fields.close(&LATER);
-    Some(Service { name: name?, watermark: watermark?, backends: backends?, check: check? })
+    Some(Service {
+        name: name?,
+        watermark: watermark?,
+        backends: backends?,
+        check: check?,
+        listen: Vec::new(),
+        forwarding: Forwarding::default(),
+    })
 }
 
 fn weight(backends: &[Backend]) -> u32 {
@@ -106,7 +113,17 @@ fn backend(spot: &Spot<'_>, region: &str, ids: &mut Unique) -> Option<Backend> {
     };
     let weight = fields.get("weight").and_then(|spot| spot.number(1..=1000)).unwrap_or(2);
     fields.close(&[]);
-    Some(Backend { id: id?, address: address?, port: port?, region: region?, weight })
+    Some(Backend {
+        id: id?,
+        address: address?,
+        port: port?,
+        region: region?,
+        weight,
+        soft_limit: 100,
+        hard_limit: 150,
+        country: None,
+        drain: false,
+    })
 }
 
 /// `total` is the service's whole weight; None if it is not known.

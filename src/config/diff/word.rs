@@ -159,7 +159,8 @@ fn drain(words: &mut Words, old: &Drain, new: &Drain) {
 
 /// The words of a service that differ; the order of its backends means nothing.
 pub(super) fn service(old: &Service, new: &Service) -> Vec<Word> {
-    let Service { name: _, watermark, backends, check } = old;
+    let Service { name: _, watermark, backends, check, listen, forwarding } = old;
+    let _ = (listen, forwarding);
     let mut words = Words::default();
     let level = |level: &Level| match level {
         Level::Weight(weight) => weight.to_string(),
@@ -180,7 +181,7 @@ fn backends(words: &mut Words, old: &[Backend], new: &[Backend]) {
     };
     let (old, new) = (by_id(old), by_id(new));
     let show = |backend: &Option<&Backend>| {
-        backend.map_or("none".to_owned(), |Backend { id: _, address, port, region, weight }| {
+        backend.map_or("none".to_owned(), |Backend { id: _, address, port, region, weight, soft_limit: _, hard_limit: _, country: _, drain: _ }| {
             format!("{address} port {port} region {region} weight {weight}")
         })
     };

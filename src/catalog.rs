@@ -1,0 +1,13 @@
+//! What is known of services and backends, in the form in which rooms share it: immutable snapshots, and the few
+//! counts that all workers keep together.
+//!
+//! The configuration and the verdicts of `health` go in; `proxy` (and `dns`) choose from what comes out. Everything
+//! here is pure but for [`live`], whose atomics are the one place where workers meet.
+
+pub mod backend;
+pub mod geo;
+pub mod live;
+pub mod select;
+pub mod service;
+pub mod traffic;
+pub mod view;

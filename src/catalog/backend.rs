@@ -1,0 +1,46 @@
+//! One backend as the choice sees it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::live::Live;
+
+/// What its checks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verdict {
+    /// Not proven yet.
+    #[default]
+    Unproven,
+    Up,
+    Down,
+}
+
+/// What health knows of one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    pub verdict: Verdict,
+    /// When the verdict became that.
+    pub since: Option<Instant>,
+    /// Round trip of the last successful probe.
+    pub rtt: Option<Duration>,
+}
+
+/// One backend.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    pub id: Arc<str>,
+    pub address: SocketAddr,
+    pub region: Arc<str>,
+    /// Two lower-case letters.
+    pub country: Option<[u8; 2]>,
+    /// 1 to 1000.
+    pub weight: u32,
+    pub soft_limit: u32,
+    /// 0: none.
+    pub hard_limit: u32,
+    /// Gets nothing new.
+    pub drain: bool,
+    pub known: Known,
+    pub live: Arc<Live>,
+}

@@ -1,0 +1,1 @@
+//! The choice of a backend: v1's score, lowest wins, and chance among equals.

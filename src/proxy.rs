@@ -1,0 +1,1 @@
+//! The data plane: takes clients in at the anycast address, chooses a backend, and carries octets both ways.
