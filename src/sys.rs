@@ -7,5 +7,6 @@ pub mod descriptors;
 pub mod drops;
 pub mod flows;
 pub mod priority;
+pub mod stream;
 pub mod tcp_md5;
 pub mod ttl;

@@ -107,12 +107,7 @@ pub struct Ejection {
 
 impl Default for Ejection {
     fn default() -> Self {
-        Self {
-            failures: 5,
-            time: Duration::from_secs(10),
-            max_time: Duration::from_secs(300),
-            share: 50,
-        }
+        Self { failures: 5, time: Duration::from_secs(10), max_time: Duration::from_secs(300), share: 50 }
     }
 }
 

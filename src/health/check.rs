@@ -310,6 +310,10 @@ mod tests {
             port: 80,
             region: "sa".into(),
             weight: 2,
+            soft_limit: 100,
+            hard_limit: 150,
+            country: None,
+            drain: false,
         };
         Check::new("web".into(), backend, Arc::new(settings), now)
     }

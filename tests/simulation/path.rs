@@ -244,6 +244,10 @@ fn health_plan(checked: Checked) -> HealthPlan {
         port: 80,
         region: "sa".to_owned(),
         weight: 2,
+        soft_limit: 100,
+        hard_limit: 150,
+        country: None,
+        drain: false,
     };
     let check = Check {
         probe: Probe::Tcp,
@@ -256,8 +260,14 @@ fn health_plan(checked: Checked) -> HealthPlan {
         port: None,
         held_connection: held,
     };
-    let service =
-        Service { name: "web".to_owned(), watermark: Watermark::default(), backends: vec![backend], check };
+    let service = Service {
+        name: "web".to_owned(),
+        watermark: Watermark::default(),
+        backends: vec![backend],
+        check,
+        listen: Vec::new(),
+        forwarding: edgeproxy::config::services::Forwarding::default(),
+    };
     HealthPlan { limits: Health::default(), services: BTreeMap::from([("web".to_owned(), service)]) }
 }
 

@@ -181,9 +181,20 @@ fn backends(words: &mut Words, old: &[Backend], new: &[Backend]) {
     };
     let (old, new) = (by_id(old), by_id(new));
     let show = |backend: &Option<&Backend>| {
-        backend.map_or("none".to_owned(), |Backend { id: _, address, port, region, weight, soft_limit: _, hard_limit: _, country: _, drain: _ }| {
-            format!("{address} port {port} region {region} weight {weight}")
-        })
+        backend.map_or(
+            "none".to_owned(),
+            |Backend {
+                 id: _,
+                 address,
+                 port,
+                 region,
+                 weight,
+                 soft_limit: _,
+                 hard_limit: _,
+                 country: _,
+                 drain: _,
+             }| { format!("{address} port {port} region {region} weight {weight}") },
+        )
     };
     for id in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
         words.compare(&format!("backends.{id}"), &old.get(id), &new.get(id), show);

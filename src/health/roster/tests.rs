@@ -25,6 +25,10 @@ fn plan(backends: u16, max_concurrent: usize, change: impl FnOnce(&mut Service))
         port: 1000 + number,
         region: "sa".into(),
         weight: 1,
+        soft_limit: 100,
+        hard_limit: 150,
+        country: None,
+        drain: false,
     };
     let mut service = Service {
         name: "web".into(),
@@ -41,6 +45,8 @@ fn plan(backends: u16, max_concurrent: usize, change: impl FnOnce(&mut Service))
             port: None,
             held_connection: true,
         },
+        listen: Vec::new(),
+        forwarding: services::Forwarding::default(),
     };
     change(&mut service);
     let limits = Health { max_concurrent, max_age: Duration::from_secs(3) };
