@@ -7,6 +7,19 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Puts a socket under the watch of this thread's runtime: readable, writable, urgent data and errors.
+///
+/// # Errors
+/// The kernel's: no room for another watch.
+pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY | Interest::ERROR;
+    // SAFETY: an OwnedFd keeps its one descriptor open until it is dropped, and nobody replaces it.
+    unsafe { AsyncFd::register_with_interest(socket, interest) }.map_err(io::Error::from)
+}
+
 /// Receives what is there, at most the buffer's length; 0 is the end of the stream.
 ///
 /// # Errors

@@ -1,0 +1,178 @@
+//! Carries octets both ways between a client and a backend until both have finished, or one of them is gone.
+//!
+//! A connection keeps no buffer: octets are read into one that its thread shares, sent on at once, and only what the
+//! other side has no room for is kept. While something is kept nobody reads more: that is all the back-pressure there is.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the sockets of a connection")]
+
+mod flow;
+mod pipes;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use flow::{Fault, Flow, Stage, Waits};
+
+use super::stream::Stream;
+
+/// What one thread reads into.
+const BUFFER: usize = 256 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
+}
+
+/// Which side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Backend,
+}
+
+/// How a relay ended, and what it carried.
+#[derive(Debug)]
+pub struct Outcome {
+    pub end: RelayEnd,
+    /// Octets from the client that the backend's socket took.
+    pub up: u64,
+    /// Octets from the backend that the client's socket took.
+    pub down: u64,
+}
+
+/// How a relay ended.
+#[derive(Debug)]
+pub enum RelayEnd {
+    /// Both sides said that they have finished.
+    Finished,
+    /// A side reset the connection, or its kernel gave up on it; the other has been reset too.
+    Failed(Side, io::Error),
+    /// Nothing moved for too long; both have been reset.
+    Idle,
+}
+
+/// When nothing has moved for too long, as somebody else knows.
+pub trait Patience {
+    /// Something moved; `half_closed` once one side has finished.
+    fn handle_progress(&mut self, half_closed: bool);
+    /// Whether the time is over. Whoever polls is woken when it is.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool;
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay<P> {
+    client: Stream,
+    backend: Stream,
+    up: Flow,
+    down: Flow,
+    patience: P,
+    /// A side that takes nothing more, and why: told once the other direction is over too.
+    broken: Option<(Side, io::Error)>,
+}
+
+impl<P: Patience + Unpin> Relay<P> {
+    /// `first`: what the client has said already, and what the backend is to be told before, in that order.
+    #[must_use]
+    pub fn new(client: Stream, backend: Stream, first: Vec<u8>, patience: P) -> Self {
+        let mut up = Flow::new();
+        up.begin_with(first);
+        Self { client, backend, up, down: Flow::new(), patience, broken: None }
+    }
+
+    /// Octets carried so far, up and down.
+    #[must_use]
+    pub fn carried(&self) -> (u64, u64) {
+        (self.up.carried, self.down.carried)
+    }
+
+    fn pump(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<RelayEnd> {
+        let up = self.up.pump(context, &self.client, &self.backend, buffer);
+        let up = match up.or_else(|fault| self.take_fault(fault, Side::Client)) {
+            Ok(waits) => waits,
+            Err(end) => return Poll::Ready(end),
+        };
+        let down = self.down.pump(context, &self.backend, &self.client, buffer);
+        let down = match down.or_else(|fault| self.take_fault(fault, Side::Backend)) {
+            Ok(waits) => waits,
+            Err(end) => return Poll::Ready(end),
+        };
+        if self.up.is_over() && self.down.is_over() {
+            return Poll::Ready(match self.broken.take() {
+                None => RelayEnd::Finished,
+                Some((side, error)) => self.fail(side, error),
+            });
+        }
+        // A client that is gone is noticed also while nobody reads from it. A backend's last octets are worth having,
+        // so its RST may wait until they are delivered.
+        if up == Waits::Sink
+            && let Poll::Ready(error) = self.client.poll_reset(context)
+        {
+            return Poll::Ready(self.fail(Side::Client, error));
+        }
+        if up == Waits::Turn || down == Waits::Turn {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// A fault of a direction whose octets come from `source`.
+    fn take_fault(&mut self, fault: Fault, source: Side) -> Result<Waits, RelayEnd> {
+        let (flow, sink) = match source {
+            Side::Client => (&mut self.up, Side::Backend),
+            Side::Backend => (&mut self.down, Side::Client),
+        };
+        match fault {
+            Fault::Source(error) => Err(self.fail(source, error)),
+            // What it has said before may still be on its way: its own direction tells the end.
+            Fault::Sink(error) => {
+                flow.stage = Stage::Broken;
+                self.broken.get_or_insert((sink, error));
+                Ok(Waits::Nothing)
+            }
+        }
+    }
+
+    /// Both sides are reset when they are dropped: neither may take this for an orderly end.
+    fn fail(&mut self, side: Side, error: io::Error) -> RelayEnd {
+        self.client.reset_on_drop();
+        self.backend.reset_on_drop();
+        // The first that was seen of it says more than what followed.
+        let error = match self.broken.take() {
+            Some((broken, first)) if broken == side => first,
+            _ => error,
+        };
+        RelayEnd::Failed(side, error)
+    }
+}
+
+impl<P: Patience + Unpin> Future for Relay<P> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let this = self.get_mut();
+        let before = this.up.carried + this.down.carried;
+        let polled = SCRATCH.with_borrow_mut(|buffer| this.pump(context, buffer));
+        let moved = this.up.carried + this.down.carried != before;
+        let end = match polled {
+            Poll::Ready(end) => end,
+            Poll::Pending => {
+                if moved {
+                    this.patience.handle_progress(this.up.is_over() || this.down.is_over());
+                } else if this.patience.is_over(context) {
+                    this.client.reset_on_drop();
+                    this.backend.reset_on_drop();
+                    let (up, down) = this.carried();
+                    return Poll::Ready(Outcome { end: RelayEnd::Idle, up, down });
+                }
+                return Poll::Pending;
+            }
+        };
+        let (up, down) = this.carried();
+        Poll::Ready(Outcome { end, up, down })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! One direction of a connection: what was read and has not been sent, and how the next octets move.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::task::{Context, Poll};
+
+use super::pipes::{self, Pipe};
+use crate::proxy::stream::Stream;
+
+/// After so many reads in a row that filled the buffer, octets are spliced.
+const FULL_READS: u8 = 2;
+/// Rounds of one direction before others have their turn.
+const ROUNDS: u32 = 8;
+/// A splice that finds less than this before the source runs dry was not worth its pipe.
+const WORTHWHILE: usize = 64 << 10;
+
+/// How far a direction has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Open,
+    /// The source has ended; what rests is still to be sent.
+    Ending,
+    /// The end has been passed on.
+    Done,
+    /// The sink takes no more: what the source still sends is of no use.
+    Broken,
+}
+
+/// Which side an error came from.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+/// What a direction waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    Source,
+    Sink,
+    /// Its next turn: there is more, but others come first.
+    Turn,
+    Nothing,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) stage: Stage,
+    /// Octets handed to the sink's kernel.
+    pub(super) carried: u64,
+    full_reads: u8,
+    /// Read and not sent; freed when empty.
+    rest: Rest,
+}
+
+#[derive(Debug)]
+enum Rest {
+    Nothing,
+    Octets { octets: Box<[u8]>, sent: usize },
+    InPipe { pipe: Pipe, held: usize },
+}
+
+impl Flow {
+    pub(super) fn new() -> Self {
+        Self { stage: Stage::Open, carried: 0, full_reads: 0, rest: Rest::Nothing }
+    }
+
+    /// Whether nothing moves here any more.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Done | Stage::Broken)
+    }
+
+    /// Octets of our own memory that wait for the sink.
+    pub(super) fn held(&self) -> usize {
+        match &self.rest {
+            Rest::Octets { octets, .. } => octets.len(),
+            Rest::Nothing | Rest::InPipe { .. } => 0,
+        }
+    }
+
+    /// Puts octets before all that is read from now on.
+    pub(super) fn begin_with(&mut self, octets: Vec<u8>) {
+        debug_assert!(matches!(self.rest, Rest::Nothing));
+        if !octets.is_empty() {
+            self.rest = Rest::Octets { octets: octets.into_boxed_slice(), sent: 0 };
+        }
+    }
+
+    /// Moves what can be moved now. `buffer` is scratch.
+    pub(super) fn pump(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &Stream,
+        sink: &Stream,
+        buffer: &mut [u8],
+    ) -> Result<Waits, Fault> {
+        if self.is_over() {
+            return Ok(Waits::Nothing);
+        }
+        for _ in 0..ROUNDS {
+            if self.flush(context, sink)?.is_pending() {
+                return Ok(Waits::Sink);
+            }
+            if self.stage == Stage::Ending {
+                sink.finish();
+                self.stage = Stage::Done;
+                return Ok(Waits::Nothing);
+            }
+            let waits = if self.full_reads < FULL_READS {
+                self.copy(context, source, sink, buffer)?
+            } else {
+                self.splice(context, source)?
+            };
+            if let Some(waits) = waits {
+                return Ok(waits);
+            }
+        }
+        Ok(Waits::Turn)
+    }
+
+    /// Sends what rests.
+    pub(super) fn flush(&mut self, context: &mut Context<'_>, sink: &Stream) -> Result<Poll<()>, Fault> {
+        loop {
+            let moved = match &self.rest {
+                Rest::Nothing => return Ok(Poll::Ready(())),
+                Rest::Octets { octets, sent } => sink.poll_send(context, &octets[*sent..], false),
+                Rest::InPipe { pipe, held } => sink.poll_splice_out(context, pipe.read.as_fd(), *held),
+            };
+            match moved {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Err(error)) => return Err(Fault::Sink(error)),
+                Poll::Ready(Ok(moved)) => self.settle(moved),
+            }
+        }
+    }
+
+    /// Takes off what was sent of the rest.
+    fn settle(&mut self, moved: usize) {
+        self.carried += moved as u64;
+        match &mut self.rest {
+            Rest::Octets { octets, sent } if *sent + moved < octets.len() => *sent += moved,
+            Rest::InPipe { held, .. } if moved < *held => *held -= moved,
+            _ => {
+                if let Rest::InPipe { pipe, .. } = std::mem::replace(&mut self.rest, Rest::Nothing) {
+                    pipes::give_back(pipe);
+                }
+            }
+        }
+    }
+
+    /// Sends octets that are nobody's yet, and keeps what finds no room.
+    pub(super) fn offer(
+        &mut self,
+        context: &mut Context<'_>,
+        sink: &Stream,
+        octets: &[u8],
+        more: bool,
+    ) -> Result<(), Fault> {
+        let mut sent = 0;
+        while sent < octets.len() {
+            match sink.poll_send(context, &octets[sent..], more) {
+                Poll::Ready(Ok(moved)) => sent += moved,
+                Poll::Ready(Err(error)) => return Err(Fault::Sink(error)),
+                Poll::Pending => {
+                    self.rest = Rest::Octets { octets: octets[sent..].into(), sent: 0 };
+                    break;
+                }
+            }
+        }
+        self.carried += sent as u64;
+        Ok(())
+    }
+
+    /// One read and what can be sent of it. Some: there is nothing to do for now.
+    fn copy(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &Stream,
+        sink: &Stream,
+        buffer: &mut [u8],
+    ) -> Result<Option<Waits>, Fault> {
+        let mut got = match source.poll_receive(context, buffer) {
+            Poll::Pending => return Ok(Some(Waits::Source)),
+            Poll::Ready(Err(error)) => return Err(Fault::Source(error)),
+            Poll::Ready(Ok(got)) => got,
+        };
+        // The end is there already: let it travel with the last octets.
+        let mut ended = got == 0;
+        let mut failed = None;
+        while !ended && got < buffer.len() && source.is_ending() {
+            match source.poll_receive(context, &mut buffer[got..]) {
+                Poll::Ready(Ok(0)) => ended = true,
+                Poll::Ready(Ok(more)) => got += more,
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => {
+                    // The kernel tells it once; the octets before it still go.
+                    failed = Some(Fault::Source(error));
+                    break;
+                }
+            }
+        }
+        self.full_reads = if got == buffer.len() { self.full_reads + 1 } else { 0 };
+        self.offer(context, sink, &buffer[..got], ended)?;
+        if let Some(fault) = failed {
+            return Err(fault);
+        }
+        if ended {
+            self.stage = Stage::Ending;
+        }
+        Ok(None)
+    }
+
+    /// Fills a pipe, which the next round empties.
+    fn splice(&mut self, context: &mut Context<'_>, source: &Stream) -> Result<Option<Waits>, Fault> {
+        let Some(pipe) = pipes::take() else {
+            self.full_reads = 0;
+            return Ok(None);
+        };
+        match source.poll_splice_in(context, pipe.write.as_fd(), pipe.capacity) {
+            Poll::Ready(Ok(0)) => {
+                pipes::give_back(pipe);
+                self.stage = Stage::Ending;
+                Ok(None)
+            }
+            Poll::Ready(Ok(held)) => {
+                if held < WORTHWHILE {
+                    self.full_reads = 0;
+                }
+                self.rest = Rest::InPipe { pipe, held };
+                Ok(None)
+            }
+            Poll::Ready(Err(error)) => {
+                pipes::give_back(pipe);
+                match error.kind() {
+                    // A kernel or a socket that cannot splice: copy.
+                    io::ErrorKind::InvalidInput => {
+                        self.full_reads = 0;
+                        Ok(None)
+                    }
+                    _ => Err(Fault::Source(error)),
+                }
+            }
+            Poll::Pending => {
+                pipes::give_back(pipe);
+                Ok(Some(Waits::Source))
+            }
+        }
+    }
+}

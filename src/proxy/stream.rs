@@ -1,0 +1,184 @@
+//! One nonblocking socket under the runtime's watch: the seam between the relay and the kernel.
+//!
+//! Whoever wants to try another engine than epoll replaces this file. A call that finds nothing to do asks to be woken,
+//! and answers `Pending`.
+#![expect(clippy::disallowed_methods, reason = "driver: owns a socket")]
+
+use std::cell::Cell;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
+
+use crate::sys::stream as kernel;
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub struct Stream {
+    fd: AsyncFd<OwnedFd>,
+    /// There may be octets whose edge has been consumed, or has not come yet: try before waiting.
+    unread: Cell<bool>,
+    /// There was no room the last time: wait before trying.
+    full: Cell<bool>,
+}
+
+impl Stream {
+    /// Takes over a nonblocking socket. `eager`: there is probably something to read already.
+    ///
+    /// # Errors
+    /// The kernel's: no room for another watch.
+    pub fn new(socket: OwnedFd, eager: bool) -> io::Result<Self> {
+        kernel::send_at_once(socket.as_fd());
+        Ok(Self { fd: kernel::watch(socket)?, unread: Cell::new(eager), full: Cell::new(false) })
+    }
+
+    /// Receives at most the buffer's length, which is not 0; `Ok(0)` is the end of the stream.
+    pub fn poll_receive(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.unread.take() {
+            match kernel::receive(self.as_fd(), buffer) {
+                Err(error) if is_retry(&error) => {}
+                Ok(got) => {
+                    // What its edge told of may still be there.
+                    self.unread.set(got == buffer.len());
+                    return Poll::Ready(Ok(got));
+                }
+                done => return Poll::Ready(done),
+            }
+        }
+        loop {
+            let mut guard = ready!(self.fd.poll_read_ready(context))?;
+            match kernel::receive(self.as_fd(), buffer) {
+                Ok(got) => {
+                    // Drained: the next octet is a new edge. Unless there is an end to be read as well, or an urgent
+                    // mark, at which the kernel stops short (tcp(7)).
+                    if got < buffer.len() && !self.has(Interest::PRIORITY) {
+                        guard.clear_ready_matching(Ready::READABLE);
+                    }
+                    return Poll::Ready(Ok(got));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Sends what finds room, at least one octet.
+    pub fn poll_send(&self, context: &mut Context<'_>, octets: &[u8], more: bool) -> Poll<io::Result<usize>> {
+        self.poll_out(context, |fd| kernel::send(fd, octets, more))
+    }
+
+    /// Moves what is there into a pipe that is empty; `Ok(0)` is the end of the stream.
+    pub fn poll_splice_in(
+        &self,
+        context: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.unread.set(false);
+        loop {
+            let mut guard = ready!(self.fd.poll_read_ready(context))?;
+            match kernel::splice(self.as_fd(), pipe, most, false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Moves octets out of a pipe that holds at least `most`.
+    pub fn poll_splice_out(
+        &self,
+        context: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_out(context, |fd| kernel::splice(pipe, fd, most, false))
+    }
+
+    /// Waits until a connection that was begun is there.
+    pub fn poll_connected(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let guard = ready!(self.fd.poll_write_ready(context))?;
+        drop(guard);
+        Poll::Ready(kernel::pending_error(self.as_fd()).map_or(Ok(()), Err))
+    }
+
+    /// Waits for a RST while nobody reads: readers that are held back would learn of it when they go on.
+    pub fn poll_reset(&self, context: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            if self.has(Interest::ERROR) {
+                let error = kernel::pending_error(self.as_fd());
+                return Poll::Ready(error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()));
+            }
+            // Its end has come already, and that edge stays: what follows is seen when somebody sends.
+            if self.is_ending() {
+                return Poll::Pending;
+            }
+            match ready!(self.fd.poll_read_ready(context)) {
+                Ok(mut guard) => {
+                    self.unread.set(true);
+                    guard.clear_ready();
+                }
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+    }
+
+    /// Tells the other side that nothing more will come.
+    pub fn finish(&self) {
+        kernel::shut_down(self.as_fd(), Shutdown::Write);
+    }
+
+    /// Tells the other side, when this is dropped, that it has been given up.
+    pub fn reset_on_drop(&self) {
+        kernel::reset_on_close(self.as_fd());
+    }
+
+    /// Whether the other side's end has been seen by the kernel, read or not.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.has(Interest::PRIORITY)
+    }
+
+    fn poll_out(
+        &self,
+        context: &mut Context<'_>,
+        mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.full.get() {
+            match act(self.as_fd()) {
+                Err(error) if is_retry(&error) => self.full.set(true),
+                done => return Poll::Ready(done),
+            }
+        }
+        loop {
+            let mut guard = ready!(self.fd.poll_write_ready(context))?;
+            match act(self.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => {
+                    self.full.set(false);
+                    return Poll::Ready(done);
+                }
+            }
+        }
+    }
+
+    /// Whether the last edges told of this; urgent data and the end of the stream share a bit.
+    fn has(&self, interest: Interest) -> bool {
+        self.fd.try_io(interest, |_| Ok(())).is_ok()
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
+    }
+}
+
+fn is_retry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
