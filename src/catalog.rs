@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod geo;
 pub mod live;
+pub mod publisher;
 pub mod select;
 pub mod service;
 pub mod traffic;

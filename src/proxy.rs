@@ -1,4 +1,20 @@
 //! The data plane: takes clients in at the anycast address, chooses a backend, and carries octets both ways.
 
+mod connection;
+mod dial;
+mod door;
+pub mod end;
+pub mod plan;
 pub mod relay;
 pub mod stream;
+pub mod totals;
+pub mod wheel;
+pub mod worker;
+
+/// Why a part of the data plane ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// Nobody answers for it any more.
+    #[error("the source of the {0} is gone")]
+    Gone(&'static str),
+}

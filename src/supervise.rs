@@ -1,6 +1,7 @@
 //! Tasks and threads that die with their owner, and what is done after one ends.
 
 pub mod lease;
+pub mod local;
 pub mod notify;
 pub mod restart;
 pub mod task;

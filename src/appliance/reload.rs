@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::admin::Told;
 use crate::announce::ledger::Plan;
+use crate::catalog::view::Sources;
 use crate::config::bgp::Bgp;
 use crate::config::diff::diff;
 use crate::config::load::Source;
@@ -14,6 +15,7 @@ use crate::config::observe::LogLevel;
 use crate::config::{Config, load};
 use crate::health::HealthPlan;
 use crate::observe::log::Logs;
+use crate::proxy::{self, plan::Planner};
 
 /// The watches that a configuration is handed out through.
 #[derive(Debug)]
@@ -21,6 +23,9 @@ pub struct Handouts {
     pub bgp: watch::Sender<Arc<Bgp>>,
     pub policy: watch::Sender<Arc<Plan>>,
     pub health: watch::Sender<Arc<HealthPlan>>,
+    pub catalog: watch::Sender<Arc<Sources>>,
+    pub proxy: watch::Sender<Arc<proxy::plan::Plan>>,
+    pub planner: Planner,
 }
 
 /// The configuration in force and the text it came from.
@@ -56,6 +61,9 @@ impl InForce {
         self.logs.set_level(level(new.observe.log.level));
         // Checks first, so that a new prefix finds its services known; then what depends on them.
         hand_out(&self.handouts.health, health_plan(&new));
+        hand_out(&self.handouts.catalog, sources(&new));
+        let proxy = self.handouts.planner.plan(&new);
+        self.handouts.proxy.send_replace(Arc::new(proxy));
         hand_out(&self.handouts.policy, Plan::of(&new));
         hand_out(&self.handouts.bgp, new.bgp.clone());
         (std::mem::replace(&mut self.config, new), std::mem::replace(&mut self.source, source))
@@ -77,6 +85,12 @@ impl InForce {
 #[must_use]
 pub fn health_plan(config: &Config) -> HealthPlan {
     HealthPlan { limits: config.health.clone(), services: config.services.clone() }
+}
+
+/// The part of a configuration that choices are made from.
+#[must_use]
+pub fn sources(config: &Config) -> Sources {
+    Sources { region: config.pop.region.clone(), services: config.services.clone() }
 }
 
 /// The log's level for the configuration's word.

@@ -2,9 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "driver: owns the clock of the process")]
 
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{join_all, select_all};
 use tokio::time::{interval, sleep_until};
 use tracing::{error, info, warn};
 
@@ -14,12 +16,15 @@ use super::wiring::Appliance;
 use crate::admin::{Ask, Command, Told};
 use crate::health::HealthError;
 use crate::observe::journal::{CauseId, Event};
+use crate::proxy::ProxyError;
 use crate::supervise::End;
 
 /// How often the process's own status is renewed; also the beat of the control loop's heart.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 /// How long taking the addresses away may take; the thread is given up after twice that.
 const LAST_ADDRESSES: Duration = Duration::from_millis(1_200);
+/// How long a worker may take to end after its connections' time is over.
+const LAST_CONNECTIONS: Duration = Duration::from_millis(500);
 /// How long the last entries of the journal may take to be written; the thread is given up after twice that.
 const LAST_ENTRIES: Duration = Duration::from_millis(250);
 
@@ -46,6 +51,8 @@ impl Appliance {
                 biased;
                 ended = &mut self.routing => break Ending::Routed(fallen("routing", ended)),
                 ended = &mut self.prober => break Ending::Other(fallen("health", ended)),
+                (ended, ..) = select_all(&mut self.workers) => break Ending::Other(fallen("proxy", ended)),
+                ended = &mut self.lease => break Ending::Other(fallen("lease", ended.map(Ok::<_, ProxyError>))),
                 request = self.signals.next() => match request {
                     Request::Stop => break Ending::Other(Ok(())),
                     Request::Reload => {
@@ -165,6 +172,11 @@ impl Appliance {
                 outcome.and(routed)
             }
         };
+        // Withdrawn: what is still open is served to its end, within bounds.
+        self.stop_proxy.cancel();
+        if !matches!(outcome, Err(ApplianceError::Impatient)) {
+            self.wait_for_workers().await;
+        }
         // Last of all, after the sessions.
         self.stop_addresses.cancel();
         if !matches!(outcome, Err(ApplianceError::Impatient)) {
@@ -208,6 +220,31 @@ impl Appliance {
         }
     }
 
+    /// Waits until the workers have served what was open; a second signal ends that.
+    async fn wait_for_workers(&mut self) {
+        let most = self.transactions.in_force().config().proxy.drain + LAST_CONNECTIONS;
+        let workers = std::mem::take(&mut self.workers);
+        let mut joined = pin!(join_all(workers.into_iter().map(|worker| worker.join(most))));
+        let mut status = interval(STATUS_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                ends = &mut joined => {
+                    for end in ends {
+                        if let Err(error) = fallen("proxy", end) {
+                            error!("{error}");
+                        }
+                    }
+                    return;
+                }
+                request = self.signals.next() => if request == Request::Stop {
+                    return;
+                },
+                _ = status.tick() => self.publish("stopping"),
+            }
+        }
+    }
+
     pub(super) fn publish(&self, phase: &str) {
         self.heart.beat();
         let (uptime, hung) = (self.started.elapsed(), self.watchdog.hung());
@@ -232,6 +269,12 @@ fn fallen<E: Into<ApplianceError>>(
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
         Err(end) => Err(ApplianceError::Fallen { part, end }),
+    }
+}
+
+impl From<ProxyError> for ApplianceError {
+    fn from(error: ProxyError) -> Self {
+        Self::Failed { part: "proxy", why: error.to_string() }
     }
 }
 

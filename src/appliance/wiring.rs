@@ -35,7 +35,7 @@ use tracing::{Level, debug, error, warn};
 
 use super::ApplianceError;
 use super::drains::Drains;
-use super::reload::{Handouts, InForce, health_plan};
+use super::reload::{Handouts, InForce, health_plan, sources};
 use super::shutdown::{self, Signals};
 use super::transaction::{Screens, Transactions};
 use crate::admin::{self, Command, server::Server};
@@ -47,6 +47,8 @@ use crate::announce::ledger::{self, Plan, Watched};
 use crate::announce::traffic::Traffic;
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
+use crate::catalog::publisher::Publisher;
+use crate::catalog::view::{Verdicts, View};
 use crate::config::environment::Environment;
 use crate::config::generation::{Beginning, Fault, Note};
 use crate::health::{HealthError, HealthView, Prober};
@@ -56,6 +58,10 @@ use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
+use crate::proxy::ProxyError;
+use crate::proxy::plan::Planner;
+use crate::proxy::totals::Totals;
+use crate::proxy::worker::Worker;
 use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
@@ -93,7 +99,11 @@ pub struct Appliance {
     pub(super) watchdog: Watching,
     pub(super) process: watch::Sender<Arc<ProcessStatus>>,
     pub(super) started: Instant,
+    /// The proxy's threads; none of them ends by itself.
+    pub(super) workers: Vec<Thread<Result<(), ProxyError>>>,
+    pub(super) lease: Thread<()>,
     pub(super) stop_routing: CancellationToken,
+    pub(super) stop_proxy: CancellationToken,
     pub(super) stop_addresses: CancellationToken,
     pub(super) stop_others: CancellationToken,
     pub(super) stop_journal: CancellationToken,
@@ -135,8 +145,13 @@ impl Appliance {
         let (bgp, bgp_config) = watch::channel(Arc::new(config.bgp.clone()));
         let (policy, announce_plan) = watch::channel(Arc::new(Plan::of(&config)));
         let (health, health_plan) = watch::channel(Arc::new(health_plan(&config)));
+        let (catalog, catalog_sources) = watch::channel(Arc::new(sources(&config)));
+        let mut planner = Planner::default();
+        let (proxy, proxy_plan) = watch::channel(Arc::new(planner.plan(&config)));
         // Room → room.
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
+        let (verdicts, backend_verdicts) = watch::channel(Arc::new(Verdicts::new()));
+        let (choices, catalog_view) = watch::channel(Arc::new(View::default()));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
         let (delivered, deliveries) = watch::channel(0);
         let (needed, needed_addresses) = watch::channel(Arc::new(Needed::default()));
@@ -177,6 +192,7 @@ impl Appliance {
         let stop_routing = CancellationToken::new();
         let stop_others = CancellationToken::new();
         let stop_addresses = CancellationToken::new();
+        let stop_proxy = CancellationToken::new();
         let stop_journal = CancellationToken::new();
 
         let mut watchdog = Watchdog::default();
@@ -196,9 +212,25 @@ impl Appliance {
         let beating = watchdog.heart("health", PATIENCE, Answer::Tell);
         let prober = Thread::spawn("health", move || async move {
             raise_priority();
-            let prober = Prober::new(health_plan, view, services, noted, CauseIds::new(epoch, 0));
+            let prober = Prober::new(health_plan, view, services, verdicts, noted, CauseIds::new(epoch, 0));
             beating.over(prober.run(stop)).await
         })?;
+
+        let stop = stop_others.clone();
+        let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
+        let lease = Thread::spawn("lease", move || async move {
+            raise_priority();
+            publisher.run(stop).await;
+        })?;
+        let totals = Arc::new(Totals::default());
+        let workers = config.proxy.workers.map_or_else(processors, usize::from);
+        let mut proxy_workers = Vec::with_capacity(workers);
+        for index in 0..workers {
+            let worker =
+                Worker::new(index, proxy_plan.clone(), catalog_view.clone(), Arc::clone(&totals), started);
+            let stop = stop_proxy.clone();
+            proxy_workers.push(Thread::spawn_local(format!("proxy-{index}"), move || worker.run(stop))?);
+        }
 
         let stop = stop_addresses.clone();
         let ends = addresses::Ends { needed: needed_addresses, bound, delivered: deliveries.clone() };
@@ -257,7 +289,8 @@ impl Appliance {
             }
         });
 
-        let in_force = InForce::new(config, source, Handouts { bgp, policy, health }, logs);
+        let in_force =
+            InForce::new(config, source, Handouts { bgp, policy, health, catalog, proxy, planner }, logs);
         let transactions = Transactions::new(path, in_force, store, screens);
         let notify = Notify::new(environment.notify_socket);
         for name in environment.unknown {
@@ -281,7 +314,10 @@ impl Appliance {
             watchdog,
             process,
             started,
+            lease,
+            workers: proxy_workers,
             stop_routing,
+            stop_proxy,
             stop_addresses,
             stop_others,
             stop_journal,
@@ -289,6 +325,11 @@ impl Appliance {
         appliance.publish("starting");
         Ok(appliance)
     }
+}
+
+/// How many processors this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn raise_priority() {

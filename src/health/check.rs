@@ -9,6 +9,7 @@ use super::held::Held;
 use super::hysteresis::{Evidence, Hysteresis};
 use super::schedule::Tempo;
 use super::verdict::{Failure, Outcome, Standing, Verdict};
+use crate::catalog::backend::{self, Known};
 use crate::config::services;
 use crate::observe::status::BackendStatus;
 
@@ -225,6 +226,16 @@ impl Check {
             failed_at: fall.at,
             proven: fall.proven,
         })
+    }
+
+    /// As the choice of a backend sees it.
+    pub(super) fn known(&self) -> Known {
+        let verdict = match self.verdict() {
+            Verdict::Up => backend::Verdict::Up,
+            Verdict::Down => backend::Verdict::Down,
+            Verdict::Unproven => backend::Verdict::Unproven,
+        };
+        Known { verdict, since: Some(self.since), rtt: self.rtt }
     }
 
     pub(super) fn status(&self, now: Instant) -> BackendStatus {

@@ -23,6 +23,7 @@ use super::probe::{self, hold};
 use super::roster::{Hold, JobId, Roster, Turned};
 use super::verdict::Failure;
 use super::{HealthError, HealthPlan, HealthView};
+use crate::catalog::view::Verdicts;
 use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::status::ServiceStatus;
 use crate::sys::alarm::Alarm;
@@ -35,6 +36,7 @@ pub struct Prober {
     plan: watch::Receiver<Arc<HealthPlan>>,
     view: watch::Sender<Arc<HealthView>>,
     status: watch::Sender<Arc<Vec<ServiceStatus>>>,
+    verdicts: watch::Sender<Arc<Verdicts>>,
     journal: Journal,
     ids: CauseIds,
 }
@@ -47,17 +49,18 @@ enum HoldEvent {
 }
 
 impl Prober {
-    /// `plan`: what to check, the newest wins. `view` and `status`: where to publish. `journal`: where
+    /// `plan`: what to check, the newest wins. `view`, `status` and `verdicts`: where to publish. `journal`: where
     /// changes of verdicts are noted, named by `ids`.
     #[must_use]
     pub fn new(
         plan: watch::Receiver<Arc<HealthPlan>>,
         view: watch::Sender<Arc<HealthView>>,
         status: watch::Sender<Arc<Vec<ServiceStatus>>>,
+        verdicts: watch::Sender<Arc<Verdicts>>,
         journal: Journal,
         ids: CauseIds,
     ) -> Self {
-        Self { plan, view, status, journal, ids }
+        Self { plan, view, status, verdicts, journal, ids }
     }
 
     /// Runs until `stop`. Dropping it closes everything it had open.
@@ -66,7 +69,7 @@ impl Prober {
     /// [`HealthError::PlanGone`] when the plan's sender was dropped, [`HealthError::Timer`] if the kernel
     /// gives no timer.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HealthError> {
-        let Self { mut plan, view, status, journal, ids } = self;
+        let Self { mut plan, view, status, verdicts, journal, ids } = self;
         let mut now = Instant::now();
         let mut roster = Roster::new(RandomState::new().hash_one(0), ids);
         let mut probes = FuturesUnordered::new();
@@ -104,9 +107,14 @@ impl Prober {
             if pace.is_view_due(now) {
                 roster.handle_sweep(now);
             }
-            let publish = pace.poll_publish(roster.take_changes(), now);
+            let changes = roster.take_changes();
+            let publish = pace.poll_publish(changes, now);
             if publish.view {
                 view.send_replace(Arc::new(roster.view(now)));
+            }
+            // Whatever a backend's verdict became; and their round trips now and then.
+            if changes.status || publish.status {
+                verdicts.send_replace(Arc::new(roster.verdicts()));
             }
             if publish.status {
                 status.send_replace(Arc::new(roster.status(now)));

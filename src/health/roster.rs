@@ -21,6 +21,7 @@ use super::tally::{Moved, Tally};
 use super::verdict::{Failure, Outcome, Standing, Verdict};
 use super::watermark::Position;
 use super::{HealthPlan, HealthView};
+use crate::catalog::view::Verdicts;
 use crate::config::health::Health;
 use crate::config::services;
 use crate::observe::journal::{CauseId, CauseIds};
@@ -246,6 +247,17 @@ impl Roster {
     #[must_use]
     pub fn status(&self, now: Instant) -> Vec<ServiceStatus> {
         self.services.iter().map(|(name, service)| self.service_status(name, service, now)).collect()
+    }
+
+    /// What is known of every backend, for those who choose between them.
+    #[must_use]
+    pub fn verdicts(&self) -> Verdicts {
+        let known = |id: &CheckId| {
+            let check = &self.entries.get(id)?.check;
+            Some((Arc::from(check.backend.id.as_str()), check.known()))
+        };
+        let of = |service: &Service| service.checks.iter().filter_map(known).collect();
+        self.services.iter().map(|(name, service)| (Arc::clone(name), of(service))).collect()
     }
 
     fn service_status(&self, name: &str, service: &Service, now: Instant) -> ServiceStatus {

@@ -160,7 +160,8 @@ impl<P: Patience + Unpin> Future for Relay<P> {
             Poll::Pending => {
                 if moved {
                     this.patience.handle_progress(this.up.is_over() || this.down.is_over());
-                } else if this.patience.is_over(context) {
+                }
+                if this.patience.is_over(context) {
                     this.client.reset_on_drop();
                     this.backend.reset_on_drop();
                     let (up, down) = this.carried();

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -38,21 +38,47 @@ impl<T: Send + 'static> Thread<T> {
         M: FnOnce() -> F + Send + 'static,
         F: Future<Output = T>,
     {
-        let name = name.into();
         let runtime = Builder::new_current_thread().enable_all().event_interval(TASKS_IN_A_ROW).build()?;
+        Self::start(name.into(), Some(runtime), make)
+    }
+
+    /// The same on a local runtime, on which [`super::local`] works: for threads that have very many tasks of their
+    /// own, and turn to their sockets in between as often as tokio finds best.
+    pub fn spawn_local<M, F>(name: impl Into<String>, make: M) -> io::Result<Self>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future<Output = T>,
+    {
+        Self::start(name.into(), None, make)
+    }
+
+    /// A local runtime cannot be moved: without one given, the thread builds its own.
+    fn start<M, F>(name: String, runtime: Option<Runtime>, make: M) -> io::Result<Self>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future<Output = T>,
+    {
         let abort = CancellationToken::new();
         let aborted = abort.clone();
         let (tell, ended) = oneshot::channel();
         std::thread::Builder::new().name(name.clone()).spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(move || {
-                let result = runtime.block_on(async {
+                let life = async {
                     tokio::select! {
                         biased;
                         () = aborted.cancelled() => Err(End::Aborted),
                         result = async { make().await } => Ok(result),
                     }
-                });
+                };
                 // Blocking work that it left behind must not keep the end from being told.
+                if let Some(runtime) = runtime {
+                    let result = runtime.block_on(life);
+                    runtime.shutdown_background();
+                    return result;
+                }
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                let runtime = runtime.map_err(|error| End::Panicked(format!("no runtime: {error}")))?;
+                let result = runtime.block_on(life);
                 runtime.shutdown_background();
                 result
             }));

@@ -1,0 +1,75 @@
+//! What all workers count together: the bounds of the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Counts of the whole data plane.
+#[derive(Debug, Default)]
+pub struct Totals {
+    open: AtomicU32,
+    handshakes: AtomicU32,
+    /// Octets in the proxy's own buffers.
+    held: AtomicU64,
+    /// Times that the kernel had no descriptor for a client.
+    pub starved: AtomicU64,
+}
+
+/// Which of the counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    Connections,
+    Handshakes,
+}
+
+impl Totals {
+    /// Connections open now.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, unless there are `limit` already. Given back when the answer is dropped.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, count: Count, limit: u32) -> Option<Taken> {
+        let taken = Taken { totals: Arc::clone(self), count };
+        // Counted first and looked at after: two that race for the last place may both lose, never both win.
+        if taken.cell().fetch_add(1, Ordering::Relaxed) < limit { Some(taken) } else { None }
+    }
+
+    /// Octets held, after a change.
+    pub fn hold(&self, before: usize, after: usize) -> u64 {
+        if before == after {
+            return 0;
+        }
+        let change = (after as u64).wrapping_sub(before as u64);
+        self.held.fetch_add(change, Ordering::Relaxed).wrapping_add(change)
+    }
+
+    /// Octets held now.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+/// One that is counted.
+#[derive(Debug)]
+pub struct Taken {
+    totals: Arc<Totals>,
+    count: Count,
+}
+
+impl Taken {
+    fn cell(&self) -> &AtomicU32 {
+        match self.count {
+            Count::Connections => &self.totals.open,
+            Count::Handshakes => &self.totals.handshakes,
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.cell().fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,171 @@
+//! One worker thread: opens the doors of the plan, keeps its wheel turning, and lets connections be.
+#![expect(clippy::disallowed_methods, reason = "driver: owns listeners and the clock of a worker")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::ProxyError;
+use super::door::{self, Opened};
+use super::plan::{DoorKey, Plan};
+use super::totals::Totals;
+use super::wheel::{TICK, Wheel};
+use crate::catalog::view::View;
+
+/// How long nothing may be open before a worker that is told to stop believes that nothing comes any more.
+const QUIET: Duration = Duration::from_millis(50);
+/// A door that could not be opened is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// What one worker's tasks share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) index: usize,
+    pub(super) view: RefCell<Arc<View>>,
+    pub(super) plan: RefCell<Arc<Plan>>,
+    pub(super) totals: Arc<Totals>,
+    pub(super) wheel: Rc<Wheel>,
+    pub(super) started: Instant,
+    dice: Cell<u64>,
+}
+
+impl Shared {
+    /// A number that nobody can foresee well; not for secrets.
+    pub(super) fn dice(&self) -> u64 {
+        // xorshift64*: never 0.
+        let mut state = self.dice.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.dice.set(state);
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    index: usize,
+    plan: watch::Receiver<Arc<Plan>>,
+    view: watch::Receiver<Arc<View>>,
+    totals: Arc<Totals>,
+    started: Instant,
+}
+
+impl Worker {
+    /// `started` is the zero of the process's clock, the same for all.
+    #[must_use]
+    pub fn new(
+        index: usize,
+        plan: watch::Receiver<Arc<Plan>>,
+        view: watch::Receiver<Arc<View>>,
+        totals: Arc<Totals>,
+        started: Instant,
+    ) -> Self {
+        Self { index, plan, view, totals, started }
+    }
+
+    /// Serves until `stop`; then goes on while something is open, for as long as the plan allows, and resets the rest.
+    ///
+    /// # Errors
+    /// [`ProxyError::Gone`] when the owner of the plan or of the view has ended.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), ProxyError> {
+        let Self { index, mut plan, mut view, totals, started } = self;
+        let seed =
+            (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ started.elapsed().as_nanos() as u64;
+        let shared = Rc::new(Shared {
+            index,
+            view: RefCell::new(view.borrow_and_update().clone()),
+            plan: RefCell::new(plan.borrow_and_update().clone()),
+            totals,
+            wheel: Rc::default(),
+            started,
+            dice: Cell::new(seed | 1),
+        });
+        let mut doors = Doors::default();
+        doors.follow(&shared);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                changed = view.changed() => {
+                    changed.map_err(|_| ProxyError::Gone("catalog"))?;
+                    shared.view.replace(view.borrow_and_update().clone());
+                }
+                changed = plan.changed() => {
+                    changed.map_err(|_| ProxyError::Gone("configuration"))?;
+                    shared.plan.replace(plan.borrow_and_update().clone());
+                    doors.follow(&shared);
+                }
+                _ = tick.tick() => {
+                    shared.wheel.tick();
+                    doors.retry(&shared);
+                }
+            }
+        }
+        let patience = shared.plan.borrow().limits.drain;
+        let until = Instant::now() + patience;
+        let mut quiet_since = Instant::now();
+        while Instant::now() < until {
+            sleep(Duration::from_millis(10)).await;
+            shared.wheel.tick();
+            let now = Instant::now();
+            if shared.totals.open() > 0 {
+                quiet_since = now;
+            } else if now - quiet_since >= QUIET {
+                break;
+            }
+        }
+        // Listeners close last; what is still open is reset with the runtime.
+        Ok(())
+    }
+}
+
+/// The doors of one worker.
+#[derive(Debug, Default)]
+struct Doors {
+    open: BTreeMap<DoorKey, Opened>,
+    /// Doors that the kernel refused, and since when.
+    refused: BTreeMap<DoorKey, Instant>,
+}
+
+impl Doors {
+    /// Closes doors that left the plan, opens new ones, and tells the others what changed for them.
+    fn follow(&mut self, shared: &Rc<Shared>) {
+        let plan = shared.plan.borrow().clone();
+        self.open.retain(|key, _| plan.doors.contains_key(key));
+        self.refused.retain(|key, _| plan.doors.contains_key(key));
+        for (key, wanted) in &plan.doors {
+            if let Some(opened) = self.open.get_mut(key) {
+                opened.change(Arc::clone(wanted));
+                continue;
+            }
+            match door::open(shared, Arc::clone(wanted)) {
+                Ok(opened) => {
+                    self.refused.remove(key);
+                    self.open.insert(*key, opened);
+                }
+                Err(error) => {
+                    if self.refused.insert(*key, Instant::now()).is_none() {
+                        warn!(door = %key, worker = shared.index, "cannot listen: {error}; it is tried again every second");
+                    }
+                }
+            }
+        }
+    }
+
+    fn retry(&mut self, shared: &Rc<Shared>) {
+        if self.refused.values().any(|since| since.elapsed() >= TRY_AGAIN) {
+            self.follow(shared);
+        }
+    }
+}
