@@ -1,12 +1,16 @@
 //! The data plane: takes clients in at the anycast address, chooses a backend, and carries octets both ways.
 
+mod access;
 mod connection;
 mod dial;
 mod door;
 pub mod end;
 pub mod plan;
 pub mod relay;
+pub mod report;
+mod roll;
 pub mod stream;
+pub mod tally;
 pub mod totals;
 pub mod wheel;
 pub mod worker;

@@ -468,7 +468,17 @@ impl Running {
         let (view_out, view) = watch::channel(Arc::new(HealthView::empty(Instant::now())));
         let (status_out, status) = watch::channel(Arc::new(Vec::new()));
         let running = Self { plan, view, status, stop: CancellationToken::new(), task: JoinSet::new() };
-        (running, Prober::new(plan_in, view_out, status_out, tokio::sync::watch::channel(Default::default()).0, Journal::new(1).0, CauseIds::new(1, 0)))
+        (
+            running,
+            Prober::new(
+                plan_in,
+                view_out,
+                status_out,
+                tokio::sync::watch::channel(Default::default()).0,
+                Journal::new(1).0,
+                CauseIds::new(1, 0),
+            ),
+        )
     }
 
     fn service(&self) -> ServiceHealth {

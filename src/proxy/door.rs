@@ -37,6 +37,12 @@ pub(super) struct Opened {
     _accepting: LocalTask,
 }
 
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.door.borrow().standing.listening.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Opened {
     /// Takes what changed about the door; those who are inside keep what they came in by.
     pub(super) fn change(&mut self, door: Arc<Door>) {
@@ -56,6 +62,7 @@ impl Opened {
 /// The kernel's.
 pub(super) fn open(shared: &Rc<Shared>, door: Arc<Door>) -> io::Result<Opened> {
     let listener = Rc::new(kernel::watch(listen(&door)?)?);
+    door.standing.listening.fetch_add(1, Ordering::Relaxed);
     let door = Rc::new(RefCell::new(door));
     let accepting = accept(Rc::clone(shared), Rc::clone(&door), Rc::clone(&listener));
     Ok(Opened { door, listener, _accepting: LocalTask::spawn(accepting) })

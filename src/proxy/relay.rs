@@ -55,7 +55,8 @@ pub enum RelayEnd {
 /// When nothing has moved for too long, as somebody else knows.
 pub trait Patience {
     /// Something moved; `half_closed` once one side has finished.
-    fn handle_progress(&mut self, half_closed: bool);
+    /// `up` and `down` are the octets carried so far.
+    fn handle_progress(&mut self, half_closed: bool, up: u64, down: u64);
     /// Whether the time is over. Whoever polls is woken when it is.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool;
 }
@@ -159,7 +160,8 @@ impl<P: Patience + Unpin> Future for Relay<P> {
             Poll::Ready(end) => end,
             Poll::Pending => {
                 if moved {
-                    this.patience.handle_progress(this.up.is_over() || this.down.is_over());
+                    let (up, down) = this.carried();
+                    this.patience.handle_progress(this.up.is_over() || this.down.is_over(), up, down);
                 }
                 if this.patience.is_over(context) {
                     this.client.reset_on_drop();

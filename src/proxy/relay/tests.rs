@@ -9,7 +9,7 @@ use super::*;
 struct Endless;
 
 impl Patience for Endless {
-    fn handle_progress(&mut self, _: bool) {}
+    fn handle_progress(&mut self, _: bool, _: u64, _: u64) {}
     fn is_over(&mut self, _: &mut Context<'_>) -> bool {
         false
     }
