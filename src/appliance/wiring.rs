@@ -176,6 +176,7 @@ impl Appliance {
         // Rooms → journal.
         let (journal, notes, no_room) = Journal::new(keeper::NOTES);
         // Operators → process.
+        let (roll_calls, asked): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ROLL_CALLS)).unzip();
         let (ask, commands) = mpsc::channel(COMMANDS);
 
         let screens = Screens {
@@ -189,6 +190,8 @@ impl Appliance {
             neighbors: neighbor_status,
             prefixes: prefix_status,
             services: service_status,
+            proxy: proxy_status,
+            roll_calls,
             events,
             recorder: recorder.clone(),
             commands: ask,
@@ -232,10 +235,7 @@ impl Appliance {
             tokio::join!(publisher.run(stop.clone()), report.run(stop));
         })?;
         let mut proxy_workers = Vec::with_capacity(workers);
-        let mut roll_calls = Vec::with_capacity(workers);
-        for index in 0..workers {
-            let (roll_call, asked) = mpsc::channel(ROLL_CALLS);
-            roll_calls.push(roll_call);
+        for (index, asked) in asked.into_iter().enumerate() {
             let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
             let worker = Worker::new(index, plan, view, Arc::clone(&totals), asked, started);
             let stop = stop_proxy.clone();

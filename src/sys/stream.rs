@@ -113,6 +113,15 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket, from))
 }
 
+/// Whether the kernel has nothing left for another socket: no descriptor, no memory, no port. No peer is to blame.
+#[must_use]
+pub fn is_starved(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
+    )
+}
+
 /// A nonblocking TCP socket, and whether it is connected already; `Ok((_, false))` says wait until it is writable.
 ///
 /// # Errors
