@@ -6,6 +6,7 @@ mod dial;
 mod door;
 pub mod end;
 pub mod plan;
+pub mod pulse;
 pub mod relay;
 pub mod report;
 mod roll;
@@ -21,4 +22,7 @@ pub enum ProxyError {
     /// Nobody answers for it any more.
     #[error("the source of the {0} is gone")]
     Gone(&'static str),
+    /// The kernel gives no room for another watch.
+    #[error("the kernel refuses: {0}")]
+    Kernel(#[from] std::io::Error),
 }

@@ -100,6 +100,7 @@ fn of_relay(outcome: Outcome) -> End {
     match outcome.end {
         RelayEnd::Finished => End::of(Kind::Finished),
         RelayEnd::Idle => End::of(Kind::Idle),
+        RelayEnd::Overloaded => End::because(Kind::Overloaded, "proxy.memory is used up"),
         RelayEnd::Failed(Side::Client, error) => End::because(Kind::ClientReset, error.to_string()),
         RelayEnd::Failed(Side::Backend, error) if outcome.down == 0 => {
             End::because(Kind::BackendRefused, error.to_string())

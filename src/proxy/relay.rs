@@ -50,13 +50,17 @@ pub enum RelayEnd {
     Failed(Side, io::Error),
     /// Nothing moved for too long; both have been reset.
     Idle,
+    /// The process holds too much for others already; both have been reset.
+    Overloaded,
 }
 
-/// When nothing has moved for too long, as somebody else knows.
+/// The bounds of a relay, as somebody else knows them.
 pub trait Patience {
     /// Something moved; `half_closed` once one side has finished.
     /// `up` and `down` are the octets carried so far.
     fn handle_progress(&mut self, half_closed: bool, up: u64, down: u64);
+    /// So many octets wait in memory now, for this connection. False: that is too much for the process.
+    fn may_hold(&mut self, octets: usize) -> bool;
     /// Whether the time is over. Whoever polls is woken when it is.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool;
 }
@@ -71,6 +75,7 @@ pub struct Relay<P> {
     patience: P,
     /// A side that takes nothing more, and why: told once the other direction is over too.
     broken: Option<(Side, io::Error)>,
+    over: bool,
 }
 
 impl<P: Patience + Unpin> Relay<P> {
@@ -79,13 +84,19 @@ impl<P: Patience + Unpin> Relay<P> {
     pub fn new(client: Stream, backend: Stream, first: Vec<u8>, patience: P) -> Self {
         let mut up = Flow::new();
         up.begin_with(first);
-        Self { client, backend, up, down: Flow::new(), patience, broken: None }
+        Self { client, backend, up, down: Flow::new(), patience, broken: None, over: false }
     }
 
     /// Octets carried so far, up and down.
     #[must_use]
     pub fn carried(&self) -> (u64, u64) {
         (self.up.carried, self.down.carried)
+    }
+
+    fn give_up(&self, end: RelayEnd) -> RelayEnd {
+        self.client.reset_on_drop();
+        self.backend.reset_on_drop();
+        end
     }
 
     fn pump(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<RelayEnd> {
@@ -163,17 +174,29 @@ impl<P: Patience + Unpin> Future for Relay<P> {
                     let (up, down) = this.carried();
                     this.patience.handle_progress(this.up.is_over() || this.down.is_over(), up, down);
                 }
-                if this.patience.is_over(context) {
-                    this.client.reset_on_drop();
-                    this.backend.reset_on_drop();
-                    let (up, down) = this.carried();
-                    return Poll::Ready(Outcome { end: RelayEnd::Idle, up, down });
+                if !this.patience.may_hold(this.up.held() + this.down.held()) {
+                    this.give_up(RelayEnd::Overloaded)
+                } else if this.patience.is_over(context) {
+                    this.give_up(RelayEnd::Idle)
+                } else {
+                    return Poll::Pending;
                 }
-                return Poll::Pending;
             }
         };
+        this.patience.may_hold(0);
+        this.over = true;
         let (up, down) = this.carried();
         Poll::Ready(Outcome { end, up, down })
+    }
+}
+
+impl<P> Drop for Relay<P> {
+    fn drop(&mut self) {
+        // Cut short by a stop: neither side may take this for an orderly end.
+        if !self.over {
+            self.client.reset_on_drop();
+            self.backend.reset_on_drop();
+        }
     }
 }
 
