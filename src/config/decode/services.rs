@@ -10,7 +10,7 @@ const MOST_SERVICES: usize = 4096;
 const MOST_BACKENDS: usize = 4096;
 const MOST_BACKENDS_IN_ALL: usize = 16_384;
 /// Words of a service that versions to come will take.
-const LATER: [&str; 1] = ["xx"];
+const LATER: [&str; 1] = ["listen"];
 
 /// The section as far as it could be read.
 pub(super) struct Read {
@@ -68,35 +68,13 @@ fn service(spot: &Spot<'_>, region: &str, read: &mut Read) -> Option<Service> {
         Some(spot) => check::decode(&spot, backends.as_deref()),
         None => Some(check::default()),
     };
-    let listen = match fields.get("listen") {
-        Some(spot) => spot
-            .filled_list(64)?
-            .iter()
-            .filter_map(|spot| {
-                let mut fields = spot.fields()?;
-                let address = fields.need("address").and_then(|spot| spot.address())?;
-                let port: u16 = fields.need("port").and_then(|spot| spot.number(1..=65535))?;
-                fields.close(&[]);
-                Some(crate::config::listen::Listen {
-                    address,
-                    ports: port..=port,
-                    protocol: Default::default(),
-                    security: crate::config::listen::Security::Plain,
-                    proxy_from: vec![],
-                    limits: Default::default(),
-                    socket: Default::default(),
-                })
-            })
-            .collect(),
-        None => Vec::new(),
-    };
     fields.close(&LATER);
     Some(Service {
         name: name?,
         watermark: watermark?,
         backends: backends?,
         check: check?,
-        listen,
+        listen: Vec::new(),
         forwarding: Forwarding::default(),
     })
 }
