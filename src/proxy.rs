@@ -12,6 +12,7 @@ pub mod report;
 mod roll;
 pub mod stream;
 pub mod tally;
+pub mod tls;
 pub mod totals;
 pub mod wheel;
 pub mod worker;
