@@ -3,5 +3,7 @@
 pub mod hello;
 pub mod provider;
 pub mod record;
+mod self_signed;
 pub mod session;
+pub mod store;
 pub mod tickets;

@@ -39,7 +39,7 @@ impl Pop {
             health: watch::channel(Arc::new(health_plan(&config))).0,
             catalog: watch::channel(Arc::new(sources(&config))).0,
             proxy: watch::channel(Arc::default()).0,
-            planner: Planner::default(),
+            planner: Planner::new(1),
         };
         let in_force = InForce::new(Arc::new(config), source, handouts, Logs::nowhere());
         let transactions = Transactions::new(disk.path().join("pop.yaml"), in_force, store, watched);

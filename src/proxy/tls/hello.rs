@@ -39,7 +39,8 @@ pub fn parse(octets: &[u8]) -> Parsed {
     loop {
         // RFC 8446 §5.1: a handshake message may lie in several records.
         let Some((&[kind, major, _, high, low], body)) = rest.split_first_chunk::<5>() else {
-            let is_ours = rest.first().is_none_or(|&kind| kind == 22) && rest.get(1).is_none_or(|&it| it == 3);
+            let is_ours =
+                rest.first().is_none_or(|&kind| kind == 22) && rest.get(1).is_none_or(|&it| it == 3);
             return match (is_ours, octets.len() < MOST) {
                 (false, _) => Parsed::Refused("not a TLS handshake"),
                 (true, false) => Parsed::Refused("a ClientHello longer than 16 KiB"),
@@ -72,7 +73,11 @@ pub fn parse(octets: &[u8]) -> Parsed {
             return Parsed::Refused("the handshake does not begin with a ClientHello");
         }
         if body.len() < length {
-            return if octets.len() < MOST { Parsed::More } else { Parsed::Refused("a ClientHello longer than 16 KiB") };
+            return if octets.len() < MOST {
+                Parsed::More
+            } else {
+                Parsed::Refused("a ClientHello longer than 16 KiB")
+            };
         }
         rest = &body[length..];
     }
