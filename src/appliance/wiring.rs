@@ -57,11 +57,15 @@ use crate::observe::journal::recent::Recent;
 use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
+use crate::observe::status::traffic::ProxyStatus;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 use crate::proxy::ProxyError;
 use crate::proxy::plan::Planner;
+use crate::proxy::pulse::{self, Pulse};
+use crate::proxy::report::Report;
 use crate::proxy::totals::Totals;
 use crate::proxy::worker::Worker;
+use crate::supervise::lease::Board;
 use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
@@ -71,6 +75,8 @@ use crate::sys::{crash, descriptors, priority};
 
 /// Commands of operators that wait; more are told that the process is busy.
 const COMMANDS: usize = 4;
+/// Lists of connections that one worker may owe.
+const ROLL_CALLS: usize = 4;
 /// How long the routing thread may do or wait for one thing. It is meant to need milliseconds, and while it hangs
 /// its neighbors are told neither that we live nor what to withdraw.
 const ROUTING_PATIENCE: Duration = Duration::from_millis(150);
@@ -101,7 +107,7 @@ pub struct Appliance {
     pub(super) started: Instant,
     /// The proxy's threads; none of them ends by itself.
     pub(super) workers: Vec<Thread<Result<(), ProxyError>>>,
-    pub(super) lease: Thread<()>,
+    pub(super) lease: Thread<Result<(), ProxyError>>,
     pub(super) stop_routing: CancellationToken,
     pub(super) stop_proxy: CancellationToken,
     pub(super) stop_addresses: CancellationToken,
@@ -146,7 +152,8 @@ impl Appliance {
         let (policy, announce_plan) = watch::channel(Arc::new(Plan::of(&config)));
         let (health, health_plan) = watch::channel(Arc::new(health_plan(&config)));
         let (catalog, catalog_sources) = watch::channel(Arc::new(sources(&config)));
-        let mut planner = Planner::default();
+        let workers = config.proxy.workers.map_or_else(processors, usize::from);
+        let mut planner = Planner::new(workers);
         let (proxy, proxy_plan) = watch::channel(Arc::new(planner.plan(&config)));
         // Room → room.
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
@@ -166,10 +173,12 @@ impl Appliance {
         let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<Arc<NeighborStatus>>::new()));
         let (prefixes, prefix_status) = watch::channel(Arc::new(Vec::<PrefixStatus>::new()));
         let (services, service_status) = watch::channel(Arc::new(Vec::<ServiceStatus>::new()));
+        let (traffic, proxy_status) = watch::channel(Arc::new(ProxyStatus::default()));
         let (recent, events) = watch::channel(Arc::new(Recent::default()));
         // Rooms → journal.
         let (journal, notes, no_room) = Journal::new(keeper::NOTES);
         // Operators → process.
+        let (roll_calls, asked): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ROLL_CALLS)).unzip();
         let (ask, commands) = mpsc::channel(COMMANDS);
 
         let screens = Screens {
@@ -183,6 +192,8 @@ impl Appliance {
             neighbors: neighbor_status,
             prefixes: prefix_status,
             services: service_status,
+            proxy: proxy_status,
+            roll_calls,
             events,
             recorder: recorder.clone(),
             commands: ask,
@@ -217,17 +228,25 @@ impl Appliance {
         })?;
 
         let stop = stop_others.clone();
+        let totals = Arc::new(Totals::default());
+        let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
+        let report = Report::new(plan, view, Arc::clone(&totals), started, traffic);
+        let (lines, wrists): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| pulse::line()).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let board = Arc::new(Board::new(workers, started));
+        let pulse = Pulse::new(lines, proxy_plan.clone(), board);
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {
             raise_priority();
-            publisher.run(stop).await;
+            let (published, reported, felt) =
+                tokio::join!(publisher.run(stop.clone()), report.run(stop.clone()), pulse.run(stop));
+            let ((), ()) = (published, reported);
+            felt.map_err(ProxyError::from)
         })?;
-        let totals = Arc::new(Totals::default());
-        let workers = config.proxy.workers.map_or_else(processors, usize::from);
         let mut proxy_workers = Vec::with_capacity(workers);
-        for index in 0..workers {
-            let worker =
-                Worker::new(index, proxy_plan.clone(), catalog_view.clone(), Arc::clone(&totals), started);
+        for (index, (asked, wrist)) in asked.into_iter().zip(wrists).enumerate() {
+            let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
+            let worker = Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, started);
             let stop = stop_proxy.clone();
             proxy_workers.push(Thread::spawn_local(format!("proxy-{index}"), move || worker.run(stop))?);
         }

@@ -15,6 +15,18 @@ pub struct Live {
     pub ejections: AtomicU32,
     /// One connection at a time may try a backend whose ejection has just ended.
     pub trial: AtomicU32,
+    pub carried: Carried,
+}
+
+/// What a backend was given since the process started.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Connections that reached it.
+    pub connections: AtomicU64,
+    /// Attempts that did not, and resets before its first octet.
+    pub failures: AtomicU64,
+    pub up: AtomicU64,
+    pub down: AtomicU64,
 }
 
 impl Live {

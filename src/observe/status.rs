@@ -4,6 +4,8 @@
 //! knowing any subsystem. Times are ages in milliseconds, because a monotonic instant means
 //! nothing outside the process.
 
+pub mod traffic;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

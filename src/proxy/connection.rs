@@ -1,26 +1,29 @@
 //! The life of one connection: from the accept to its end, whoever is to blame for that.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the sockets of a connection")]
 
-use std::io;
+mod reach;
+mod silence;
+
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use super::dial::dial;
+use tracing::info;
+
+use self::reach::{Reached, reach};
+use self::silence::Silence;
 use super::end::{End, Kind};
-use super::plan::{Door, Entrance};
-use super::relay::{Patience, Relay, RelayEnd, Side};
+use super::plan::{Door, Entrance, Standing};
+use super::relay::{Outcome, Relay, RelayEnd, Side};
+use super::roll::Entry;
 use super::stream::Stream;
+use super::tally::Tally;
 use super::totals::Taken;
-use super::wheel::Slot;
 use super::worker::Shared;
-use crate::catalog::live::Place;
-use crate::catalog::select::{self, Client, Nobody};
-use crate::catalog::service::Service;
-use crate::config::services::Timeouts;
+use crate::catalog::select::Client;
 use crate::sys::stream as kernel;
 
 /// Sends a client away at once: there is no room.
@@ -28,48 +31,77 @@ pub(super) fn refuse(socket: &OwnedFd) {
     kernel::reset_on_close(socket.as_fd());
 }
 
-/// Serves one client until its end.
+/// Serves one client until its end. `place` is the connection's in the bounds of the process.
 pub(super) async fn live(
     shared: Rc<Shared>,
     door: Arc<Door>,
     socket: OwnedFd,
     from: SocketAddr,
-    _place: Taken,
+    place: Taken,
 ) {
-    let _flow = door.flows.begin();
-    let end = serve(&shared, &door, socket, from).await;
-    if end.kind.blame().is_some() {
-        tracing::debug!(door = %door.key, client = %from, end = end.kind.name(), "{}", end.words);
+    let _counted = (place, door.flows.begin(), Inside::new(&door.standing));
+    let entered = shared.roll.enter(from, door.key, Instant::now());
+    let entry = &entered.entry;
+    let end = match Stream::new(socket, true) {
+        Ok(client) => serve(&shared, &door, client, entry).await,
+        Err(error) => End::because(Kind::Starved, error.to_string()),
+    };
+    let now = Instant::now();
+    let tally = entry.service.get().and_then(|service| shared.tally(service));
+    if let Some(tally) = &tally {
+        tally.end(end.kind);
+        tally.duration.observe(now.saturating_duration_since(entry.began));
     }
+    log(&shared, entry, &end, now);
 }
 
-async fn serve(shared: &Shared, door: &Door, socket: OwnedFd, from: SocketAddr) -> End {
-    let client = match Stream::new(socket, true) {
-        Ok(client) => client,
-        Err(error) => return End::because(Kind::Starved, error.to_string()),
-    };
+async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entry>) -> End {
     let name = match &door.entrance {
         Entrance::Service(name) => name,
     };
-    let service = shared.view.borrow().services.get(name).map(Arc::clone);
-    let Some(service) = service else {
+    let _ = entry.service.set(Arc::clone(name));
+    let Some(tally) = shared.tally(name) else {
         client.reset_on_drop();
         return End::of(Kind::NoBackend);
     };
-    let who = Client { source: from.ip(), country: None, region: None };
-    let (backend, place) = match reach(shared, &service, &who).await {
+    tally.connections.fetch_add(1, Ordering::Relaxed);
+    let _open = Open::new(&tally);
+    let service = shared.view.borrow().services.get(name).map(Arc::clone);
+    let Some(service) = service else {
+        client.reset_on_drop();
+        return End::because(Kind::NoBackend, "the service is not known yet");
+    };
+    let who = Client { source: entry.client.get().ip(), country: None, region: None };
+    let Reached { stream: backend, index, place } = match reach(shared, &service, &who).await {
         Ok(reached) => reached,
         Err(end) => {
             client.reset_on_drop();
             return end;
         }
     };
-    let patience = Silence::new(shared.wheel.slot(), service.forwarding.timeouts);
-    let outcome = Relay::new(client, backend, Vec::new(), patience).await;
+    let chosen = &service.backends[index];
+    let carried = &chosen.live.carried;
+    carried.connections.fetch_add(1, Ordering::Relaxed);
+    entry.backend.replace(Some(Arc::clone(&chosen.id)));
+    tally.reach.observe(entry.began.elapsed());
+    let silence = Silence::new(shared, Rc::clone(entry), service.forwarding.timeouts);
+    let outcome = Relay::new(client, backend, Vec::new(), silence).await;
     drop(place);
+    entry.up.set(outcome.up);
+    entry.down.set(outcome.down);
+    tally.up.fetch_add(outcome.up, Ordering::Relaxed);
+    tally.down.fetch_add(outcome.down, Ordering::Relaxed);
+    carried.up.fetch_add(outcome.up, Ordering::Relaxed);
+    carried.down.fetch_add(outcome.down, Ordering::Relaxed);
+    of_relay(outcome)
+}
+
+fn of_relay(outcome: Outcome) -> End {
     match outcome.end {
         RelayEnd::Finished => End::of(Kind::Finished),
+        RelayEnd::Tls(error) => End::because(Kind::TlsRefused, error.to_string()),
         RelayEnd::Idle => End::of(Kind::Idle),
+        RelayEnd::Overloaded => End::because(Kind::Overloaded, "proxy.memory is used up"),
         RelayEnd::Failed(Side::Client, error) => End::because(Kind::ClientReset, error.to_string()),
         RelayEnd::Failed(Side::Backend, error) if outcome.down == 0 => {
             End::because(Kind::BackendRefused, error.to_string())
@@ -78,71 +110,62 @@ async fn serve(shared: &Shared, door: &Door, socket: OwnedFd, from: SocketAddr) 
     }
 }
 
-/// Finds a backend that answers.
-async fn reach(shared: &Shared, service: &Service, client: &Client) -> Result<(Stream, Place), End> {
-    let Timeouts { connect, deadline, .. } = service.forwarding.timeouts;
-    let began = Instant::now();
-    let mut tried = [usize::MAX; 16];
-    let mut attempts = 0;
-    let mut last = None;
-    loop {
-        let region = shared.view.borrow().region.clone();
-        let now = Instant::now();
-        let now_ms = now.duration_since(shared.started).as_millis() as u64;
-        let chosen = select::select(service, &region, client, &tried[..attempts], now, now_ms, shared.dice());
-        let (index, place) = match chosen {
-            Ok(chosen) => chosen,
-            Err(nobody) => {
-                return Err(match (nobody, last) {
-                    (_, Some(end)) => end,
-                    (Nobody::Full, None) => End::because(Kind::NoBackend, nobody.to_string()),
-                    (_, None) => End::because(Kind::NoBackend, nobody.to_string()),
-                });
-            }
-        };
-        let left = deadline.saturating_sub(began.elapsed());
-        let backend = &service.backends[index];
-        match dial(backend.address, connect.min(left).max(Duration::from_millis(1))).await {
-            Ok(stream) => return Ok((stream, place)),
-            Err(error) => {
-                drop(place);
-                let kind = match error.kind() {
-                    io::ErrorKind::TimedOut => Kind::BackendSilent,
-                    _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Kind::Starved,
-                    _ => Kind::BackendUnreachable,
-                };
-                last = Some(End::because(kind, format!("{} at {}: {error}", backend.id, backend.address)));
-                tried[attempts] = index;
-                attempts += 1;
-            }
+/// Counts a connection as open at its service, until it is dropped.
+struct Open<'t>(&'t Tally);
+
+impl<'t> Open<'t> {
+    fn new(tally: &'t Tally) -> Self {
+        tally.open.fetch_add(1, Ordering::Relaxed);
+        Self(tally)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a connection as open at its door, until it is dropped.
+struct Inside<'d>(&'d Standing);
+
+impl<'d> Inside<'d> {
+    fn new(standing: &'d Standing) -> Self {
+        standing.open.fetch_add(1, Ordering::Relaxed);
+        Self(standing)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
+    let plan = shared.plan.borrow();
+    let is_orderly = end.kind.blame().is_none();
+    match shared.sampler.wants(&plan.limits.access_log, is_orderly, plan.workers, now) {
+        Some(true) => {}
+        Some(false) => return,
+        None => {
+            shared.totals.unlogged.fetch_add(1, Ordering::Relaxed);
+            return;
         }
-        if attempts >= (service.forwarding.attempts as usize).min(tried.len()) || began.elapsed() >= deadline
-        {
-            return Err(last.unwrap_or_else(|| End::of(Kind::NoBackend)));
-        }
     }
-}
-
-/// Ends connections on which nothing moves.
-#[derive(Debug)]
-struct Silence {
-    slot: Slot,
-    timeouts: Timeouts,
-}
-
-impl Silence {
-    fn new(slot: Slot, timeouts: Timeouts) -> Self {
-        slot.set(timeouts.idle);
-        Self { slot, timeouts }
-    }
-}
-
-impl Patience for Silence {
-    fn handle_progress(&mut self, half_closed: bool) {
-        self.slot.set(if half_closed { self.timeouts.half_closed } else { self.timeouts.idle });
-    }
-
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        self.slot.is_over(context)
-    }
+    let backend = entry.backend.borrow();
+    info!(
+        target: "edgeproxy::access",
+        client = %entry.client.get(),
+        door = %entry.door,
+        service = entry.service.get().map_or("-", |name| &**name),
+        backend = backend.as_ref().map_or("-", |id| &**id),
+        ms = now.saturating_duration_since(entry.began).as_millis() as u64,
+        up = entry.up.get(),
+        down = entry.down.get(),
+        end = end.kind.name(),
+        blame = end.kind.blame().map_or("nobody", |blame| blame.name()),
+        "{}",
+        end.words
+    );
 }

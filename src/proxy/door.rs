@@ -37,6 +37,12 @@ pub(super) struct Opened {
     _accepting: LocalTask,
 }
 
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.door.borrow().standing.listening.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Opened {
     /// Takes what changed about the door; those who are inside keep what they came in by.
     pub(super) fn change(&mut self, door: Arc<Door>) {
@@ -56,6 +62,7 @@ impl Opened {
 /// The kernel's.
 pub(super) fn open(shared: &Rc<Shared>, door: Arc<Door>) -> io::Result<Opened> {
     let listener = Rc::new(kernel::watch(listen(&door)?)?);
+    door.standing.listening.fetch_add(1, Ordering::Relaxed);
     let door = Rc::new(RefCell::new(door));
     let accepting = accept(Rc::clone(shared), Rc::clone(&door), Rc::clone(&listener));
     Ok(Opened { door, listener, _accepting: LocalTask::spawn(accepting) })
@@ -118,7 +125,7 @@ async fn accept(shared: Rc<Shared>, door: Rc<RefCell<Arc<Door>>>, listener: Rc<A
                         break;
                     }
                     // This one client is gone, or was never there (accept(2)).
-                    _ if !is_starved(&error) => {}
+                    _ if !kernel::is_starved(&error) => {}
                     _ => {
                         shared.totals.starved.fetch_add(1, Ordering::Relaxed);
                         sleep(REST).await;
@@ -130,9 +137,4 @@ async fn accept(shared: Rc<Shared>, door: Rc<RefCell<Arc<Door>>>, listener: Rc<A
         drop(guard);
         tokio::task::yield_now().await;
     }
-}
-
-/// Whether the kernel has nothing left to take clients in with.
-fn is_starved(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

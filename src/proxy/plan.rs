@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnetwork::IpNetwork;
 
+use super::tally::Tally;
 use crate::catalog::traffic::{FlowBook, Flows};
 use crate::config::Config;
 use crate::config::listen::{Limits, Listen, Protocol, Security, SocketOptions};
@@ -39,8 +40,32 @@ pub struct Door {
     pub proxy_from: Vec<IpNetwork>,
     pub entrance: Entrance,
     pub flows: Arc<Flows>,
-    /// Connections open here, over all workers.
-    pub open: Arc<AtomicU32>,
+    pub standing: Arc<Standing>,
+}
+
+/// How a door stands, over all workers.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Connections open here.
+    pub open: AtomicU32,
+    /// Workers that listen here.
+    pub listening: AtomicU32,
+    /// Why one of them does not.
+    error: Mutex<Option<String>>,
+}
+
+impl Standing {
+    /// Says why a worker does not listen, or that it does.
+    pub fn explain(&self, error: Option<String>) {
+        // Text only: whoever died while it held this left nothing half done.
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Why a worker does not listen.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// How a door finds the service.
@@ -55,21 +80,36 @@ pub enum Entrance {
 pub struct Plan {
     pub limits: Proxy,
     pub doors: BTreeMap<DoorKey, Arc<Door>>,
+    /// By service.
+    pub tallies: BTreeMap<Arc<str>, Arc<Tally>>,
+    /// How many workers share this plan.
+    pub workers: u32,
 }
 
 /// Makes plans; keeps what must outlive each.
 #[derive(Debug, Default)]
 pub struct Planner {
     flows: FlowBook,
-    open: BTreeMap<DoorKey, Arc<AtomicU32>>,
+    standings: BTreeMap<DoorKey, Arc<Standing>>,
+    tallies: BTreeMap<Arc<str>, Arc<Tally>>,
+    workers: u32,
 }
 
 impl Planner {
+    /// For so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self { workers: u32::try_from(workers).unwrap_or(u32::MAX), ..Self::default() }
+    }
+
     /// The plan of a configuration.
     pub fn plan(&mut self, config: &Config) -> Plan {
         let mut doors = BTreeMap::new();
         for (name, service) in &config.services {
             let name: Arc<str> = name.as_str().into();
+            if !service.listen.is_empty() {
+                self.tallies.entry(Arc::clone(&name)).or_default();
+            }
             for listen in &service.listen {
                 for port in listen.ports.clone() {
                     let door = self.door(listen, port, &name);
@@ -77,8 +117,9 @@ impl Planner {
                 }
             }
         }
-        self.open.retain(|key, _| doors.contains_key(key));
-        Plan { limits: config.proxy.clone(), doors }
+        self.standings.retain(|key, _| doors.contains_key(key));
+        self.tallies.retain(|name, _| config.services.contains_key(&**name));
+        Plan { limits: config.proxy.clone(), doors, tallies: self.tallies.clone(), workers: self.workers }
     }
 
     /// The counts of all addresses that are, or were, listened at.
@@ -101,7 +142,7 @@ impl Planner {
             proxy_from: listen.proxy_from.clone(),
             entrance,
             flows: Arc::clone(self.flows.entry(listen.address).or_default()),
-            open: Arc::clone(self.open.entry(key).or_default()),
+            standing: Arc::clone(self.standings.entry(key).or_default()),
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Totals {
     held: AtomicU64,
     /// Times that the kernel had no descriptor for a client.
     pub starved: AtomicU64,
+    /// Lines that the access log had no room for.
+    pub unlogged: AtomicU64,
 }
 
 /// Which of the counts.

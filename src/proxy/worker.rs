@@ -7,17 +7,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::ProxyError;
+use super::access::Sampler;
 use super::door::{self, Opened};
 use super::plan::{DoorKey, Plan};
+use super::pulse::Wrist;
+use super::roll::Roll;
+use super::tally::Tally;
 use super::totals::Totals;
 use super::wheel::{TICK, Wheel};
 use crate::catalog::view::View;
+use crate::observe::status::traffic::RollCall;
+use crate::supervise::local::spawn_for_the_thread;
 
 /// How long nothing may be open before a worker that is told to stop believes that nothing comes any more.
 const QUIET: Duration = Duration::from_millis(50);
@@ -32,11 +38,30 @@ pub(super) struct Shared {
     pub(super) plan: RefCell<Arc<Plan>>,
     pub(super) totals: Arc<Totals>,
     pub(super) wheel: Rc<Wheel>,
-    pub(super) started: Instant,
+    pub(super) roll: Rc<Roll>,
+    pub(super) sampler: Sampler,
+    started: Instant,
+    /// The time of the last tick.
+    now: Cell<Instant>,
     dice: Cell<u64>,
 }
 
 impl Shared {
+    /// The counts of a service of the plan.
+    pub(super) fn tally(&self, service: &str) -> Option<Arc<Tally>> {
+        self.plan.borrow().tallies.get(service).map(Arc::clone)
+    }
+
+    /// The time to within a tick, for what is only shown.
+    pub(super) fn coarse_now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// The process's clock, in milliseconds.
+    pub(super) fn ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
     /// A number that nobody can foresee well; not for secrets.
     pub(super) fn dice(&self) -> u64 {
         // xorshift64*: never 0.
@@ -56,6 +81,8 @@ pub struct Worker {
     plan: watch::Receiver<Arc<Plan>>,
     view: watch::Receiver<Arc<View>>,
     totals: Arc<Totals>,
+    asked: mpsc::Receiver<RollCall>,
+    wrist: Wrist,
     started: Instant,
 }
 
@@ -67,9 +94,11 @@ impl Worker {
         plan: watch::Receiver<Arc<Plan>>,
         view: watch::Receiver<Arc<View>>,
         totals: Arc<Totals>,
+        asked: mpsc::Receiver<RollCall>,
+        wrist: Wrist,
         started: Instant,
     ) -> Self {
-        Self { index, plan, view, totals, started }
+        Self { index, plan, view, totals, asked, wrist, started }
     }
 
     /// Serves until `stop`; then goes on while something is open, for as long as the plan allows, and resets the rest.
@@ -77,7 +106,8 @@ impl Worker {
     /// # Errors
     /// [`ProxyError::Gone`] when the owner of the plan or of the view has ended.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ProxyError> {
-        let Self { index, mut plan, mut view, totals, started } = self;
+        let Self { index, mut plan, mut view, totals, mut asked, wrist, started } = self;
+        spawn_for_the_thread(wrist.relay()?);
         let seed =
             (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ started.elapsed().as_nanos() as u64;
         let shared = Rc::new(Shared {
@@ -86,7 +116,10 @@ impl Worker {
             plan: RefCell::new(plan.borrow_and_update().clone()),
             totals,
             wheel: Rc::default(),
+            roll: Rc::default(),
+            sampler: Sampler::new(started),
             started,
+            now: Cell::new(Instant::now()),
             dice: Cell::new(seed | 1),
         });
         let mut doors = Doors::default();
@@ -106,7 +139,12 @@ impl Worker {
                     shared.plan.replace(plan.borrow_and_update().clone());
                     doors.follow(&shared);
                 }
+                Some(RollCall { most, reply }) = asked.recv() => {
+                    // Whoever went away needs no answer.
+                    drop(reply.send(shared.roll.list(most, index, Instant::now())));
+                }
                 _ = tick.tick() => {
+                    shared.now.set(Instant::now());
                     shared.wheel.tick();
                     doors.retry(&shared);
                 }
@@ -151,10 +189,13 @@ impl Doors {
             }
             match door::open(shared, Arc::clone(wanted)) {
                 Ok(opened) => {
-                    self.refused.remove(key);
+                    if self.refused.remove(key).is_some() {
+                        wanted.standing.explain(None);
+                    }
                     self.open.insert(*key, opened);
                 }
                 Err(error) => {
+                    wanted.standing.explain(Some(error.to_string()));
                     if self.refused.insert(*key, Instant::now()).is_none() {
                         warn!(door = %key, worker = shared.index, "cannot listen: {error}; it is tried again every second");
                     }

@@ -9,7 +9,12 @@ use super::*;
 struct Endless;
 
 impl Patience for Endless {
-    fn handle_progress(&mut self, _: bool) {}
+    fn handle_progress(&mut self, _: bool, _: u64, _: u64) {}
+
+    fn may_hold(&mut self, _: usize) -> bool {
+        true
+    }
+
     fn is_over(&mut self, _: &mut Context<'_>) -> bool {
         false
     }
