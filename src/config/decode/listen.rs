@@ -212,7 +212,7 @@ fn socket(fields: &mut Fields<'_>, udp: bool) -> SocketOptions {
     let mut get = |key| {
         fields.get(key).inspect(|spot| {
             if udp {
-                not_udp(Some(spot), key)
+                not_udp(Some(spot), key);
             }
         })
     };
