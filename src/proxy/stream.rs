@@ -114,7 +114,16 @@ impl Stream {
         pipe: BorrowedFd<'_>,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        self.unread.set(false);
+        if self.unread.take() {
+            match kernel::splice(self.as_fd(), pipe, most, false) {
+                Err(error) if is_retry(&error) => {}
+                done => {
+                    // Only a pipe or a socket that is empty proves that nothing is left of what an edge told of.
+                    self.unread.set(matches!(done, Ok(moved) if moved > 0));
+                    return Poll::Ready(done);
+                }
+            }
+        }
         loop {
             let mut guard = ready!(self.fd.poll_read_ready(context))?;
             match kernel::splice(self.as_fd(), pipe, most, false) {
