@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn fail(service: &Service, index: usize, times: u32, now_ms: u64) -> Failed {
-        (0..times).map(|_| failed(service, index, now_ms)).last().unwrap()
+        (0..times).fold(Failed::Counted, |_, _| failed(service, index, now_ms))
     }
 
     fn ejected(until_ms: u64, seconds: u64, times: u32) -> Failed {
