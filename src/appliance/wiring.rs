@@ -48,6 +48,7 @@ use crate::announce::traffic::Traffic;
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
 use crate::catalog::publisher::Publisher;
+use crate::catalog::traffic::Closing;
 use crate::catalog::view::{Verdicts, View};
 use crate::config::environment::Environment;
 use crate::config::generation::{Beginning, Fault, Note};
@@ -157,10 +158,12 @@ impl Appliance {
         let workers = config.proxy.workers.map_or_else(processors, usize::from);
         let mut planner = Planner::new(workers);
         let (proxy, proxy_plan) = watch::channel(Arc::new(planner.plan(&config)));
+        let (carried, proxied) = watch::channel(Arc::new(planner.flows().clone()));
         // Room → room.
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
         let (suspect, suspects) = mpsc::channel(SUSPECTS);
         let (verdicts, backend_verdicts) = watch::channel(Arc::new(Verdicts::new()));
+        let (closing, to_close) = watch::channel(Arc::new(Closing::new()));
         let (choices, catalog_view) = watch::channel(Arc::new(View::default()));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
         let (delivered, deliveries) = watch::channel(0);
@@ -250,7 +253,8 @@ impl Appliance {
         let mut proxy_workers = Vec::with_capacity(workers);
         for (index, (asked, wrist)) in asked.into_iter().zip(wrists).enumerate() {
             let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
-            let worker = Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, started);
+            let worker =
+                Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, to_close.clone(), started);
             let stop = stop_proxy.clone();
             proxy_workers.push(Thread::spawn_local(format!("proxy-{index}"), move || worker.run(stop))?);
         }
@@ -305,15 +309,20 @@ impl Appliance {
         });
         let stop = stop_others.clone();
         let tree = tree.child("traffic", Duty::Restartable, move || {
-            let life = Traffic::new(draining.clone(), measured.clone()).run(stop.clone());
+            let life = Traffic::new(draining.clone(), measured.clone(), proxied.clone(), closing.clone())
+                .run(stop.clone());
             async move {
                 life.await;
                 Ok::<(), AnnounceError>(())
             }
         });
 
-        let in_force =
-            InForce::new(config, source, Handouts { bgp, policy, health, catalog, proxy, planner }, logs);
+        let in_force = InForce::new(
+            config,
+            source,
+            Handouts { bgp, policy, health, catalog, proxy, planner, flows: carried },
+            logs,
+        );
         let transactions = Transactions::new(path, in_force, store, screens);
         let notify = Notify::new(environment.notify_socket);
         for name in environment.unknown {

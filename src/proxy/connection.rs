@@ -195,6 +195,7 @@ fn of_relay(outcome: Outcome) -> End {
         RelayEnd::Finished => End::of(Kind::Finished),
         RelayEnd::Tls(error) => End::because(Kind::TlsRefused, error.to_string()),
         RelayEnd::Idle => End::of(Kind::Idle),
+        RelayEnd::Drained => End::of(Kind::Drained),
         RelayEnd::Overloaded => End::because(Kind::Overloaded, "proxy.memory is used up"),
         RelayEnd::Failed(Side::Client, error) => End::because(Kind::ClientReset, error.to_string()),
         RelayEnd::Failed(Side::Backend, error) if outcome.down == 0 => {

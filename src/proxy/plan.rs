@@ -151,7 +151,7 @@ impl Planner {
                             continue;
                         }
                     };
-                    let flows = Arc::clone(self.flows.entry(listen.address).or_default());
+                    let flows = Arc::clone(self.flows.entry(key.address).or_default());
                     let handshake = service.forwarding.timeouts.handshake;
                     // Services that share a door agree on its socket, or the last of them has its way.
                     doors.insert(

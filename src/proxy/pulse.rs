@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Plan;
-use super::relay::{Patience, Relay};
+use super::relay::{Over, Patience, Relay};
 use super::stream::Stream;
 use crate::supervise::lease::Board;
 
@@ -75,8 +75,8 @@ impl Patience for Endless {
         true
     }
 
-    fn is_over(&mut self, _: &mut Context<'_>) -> bool {
-        false
+    fn is_over(&mut self, _: &mut Context<'_>) -> Option<Over> {
+        None
     }
 }
 

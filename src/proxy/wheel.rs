@@ -43,6 +43,15 @@ impl Wheel {
         Slot { wheel: Rc::clone(self), index }
     }
 
+    /// Wakes everybody: something has changed that each has to look at.
+    pub fn wake_all(&self) {
+        for entry in self.entries.borrow().iter() {
+            if let Some(waker) = &entry.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     /// A tick: wakes whoever is over its deadline, among a slice of all.
     pub fn tick(&self) {
         self.now.set(self.now.get().saturating_add(1));

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,12 +22,15 @@ use super::roll::Roll;
 use super::tally::Tally;
 use super::totals::Totals;
 use super::wheel::{TICK, Wheel};
+use crate::catalog::traffic::Closing;
 use crate::catalog::view::View;
 use crate::observe::status::traffic::RollCall;
 use crate::supervise::local::spawn_for_the_thread;
 
 /// How long nothing may be open before a worker that is told to stop believes that nothing comes any more.
 const QUIET: Duration = Duration::from_millis(50);
+/// How long connections may take to end once they are told to.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// A door that could not be opened is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -40,6 +44,9 @@ pub(super) struct Shared {
     pub(super) wheel: Rc<Wheel>,
     pub(super) roll: Rc<Roll>,
     pub(super) sampler: Sampler,
+    /// What came before is to be closed, by address; and everything, once the process goes.
+    closing: RefCell<Arc<Closing>>,
+    is_leaving: Cell<bool>,
     started: Instant,
     /// The time of the last tick.
     now: Cell<Instant>,
@@ -50,6 +57,11 @@ impl Shared {
     /// The counts of a service of the plan.
     pub(super) fn tally(&self, service: &str) -> Option<Arc<Tally>> {
         self.plan.borrow().tallies.get(service).map(Arc::clone)
+    }
+
+    /// Whether a connection to this address that began then is to be closed.
+    pub(super) fn is_closing(&self, address: IpAddr, began: Instant) -> bool {
+        self.is_leaving.get() || self.closing.borrow().get(&address).is_some_and(|before| began < *before)
     }
 
     /// The time to within a tick, for what is only shown.
@@ -83,6 +95,7 @@ pub struct Worker {
     totals: Arc<Totals>,
     asked: mpsc::Receiver<RollCall>,
     wrist: Wrist,
+    closing: watch::Receiver<Arc<Closing>>,
     started: Instant,
 }
 
@@ -96,9 +109,10 @@ impl Worker {
         totals: Arc<Totals>,
         asked: mpsc::Receiver<RollCall>,
         wrist: Wrist,
+        closing: watch::Receiver<Arc<Closing>>,
         started: Instant,
     ) -> Self {
-        Self { index, plan, view, totals, asked, wrist, started }
+        Self { index, plan, view, totals, asked, wrist, closing, started }
     }
 
     /// Serves until `stop`; then goes on while something is open, for as long as the plan allows, and resets the rest.
@@ -106,7 +120,7 @@ impl Worker {
     /// # Errors
     /// [`ProxyError::Gone`] when the owner of the plan or of the view has ended.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ProxyError> {
-        let Self { index, mut plan, mut view, totals, mut asked, wrist, started } = self;
+        let Self { index, mut plan, mut view, totals, mut asked, wrist, mut closing, started } = self;
         spawn_for_the_thread(wrist.relay()?);
         let seed =
             (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ started.elapsed().as_nanos() as u64;
@@ -118,6 +132,8 @@ impl Worker {
             wheel: Rc::default(),
             roll: Rc::default(),
             sampler: Sampler::new(started),
+            closing: RefCell::new(closing.borrow_and_update().clone()),
+            is_leaving: Cell::new(false),
             started,
             now: Cell::new(Instant::now()),
             dice: Cell::new(seed | 1),
@@ -138,6 +154,10 @@ impl Worker {
                     changed.map_err(|_| ProxyError::Gone("configuration"))?;
                     shared.plan.replace(plan.borrow_and_update().clone());
                     doors.follow(&shared);
+                }
+                Ok(()) = closing.changed() => {
+                    shared.closing.replace(closing.borrow_and_update().clone());
+                    shared.wheel.wake_all();
                 }
                 Some(RollCall { most, reply }) = asked.recv() => {
                     // Whoever went away needs no answer.
@@ -163,7 +183,10 @@ impl Worker {
                 break;
             }
         }
-        // Listeners close last; what is still open is reset with the runtime.
+        // Those who are still here are told, each in its turn; then listeners close, and what did not listen is reset.
+        shared.is_leaving.set(true);
+        shared.wheel.wake_all();
+        sleep(LAST_WORDS).await;
         Ok(())
     }
 }
