@@ -141,7 +141,8 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
         blame(shared, &service, index);
     }
     let (affinity, now) = (service.forwarding.affinity, shared.ms(Instant::now()));
-    if let Some(ttl) = affinity {
+    // Nobody stays with a backend that has not said a word.
+    if let Some(ttl) = affinity.filter(|_| outcome.down > 0) {
         let source = Source::of(who.source);
         shared.totals.affinity().ended(&service.name, source, chosen.live.serial(), ttl, now);
     }
