@@ -359,7 +359,7 @@ mod tests {
                 None => assert!(!woken),
                 Some(earliest) if now <= earliest => assert!(!woken, "woken at {now}, due at {earliest}"),
                 Some(earliest) if now > earliest + 10 => {
-                    assert!(woken, "not woken at {now}, due at {earliest}")
+                    assert!(woken, "not woken at {now}, due at {earliest}");
                 }
                 Some(_) => {}
             }
