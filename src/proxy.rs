@@ -9,6 +9,7 @@ mod dial;
 mod door;
 pub mod ejection;
 pub mod end;
+pub mod header;
 pub mod plan;
 pub mod pulse;
 pub mod relay;

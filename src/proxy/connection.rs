@@ -197,10 +197,10 @@ fn of_relay(outcome: Outcome) -> End {
         RelayEnd::Tls(error) => End::because(Kind::TlsRefused, error.to_string()),
         RelayEnd::Idle => End::of(Kind::Idle),
         RelayEnd::Drained => End::of(Kind::Drained),
-        RelayEnd::Overloaded => End::because(Kind::Overloaded, "proxy.memory is used up"),
+        RelayEnd::Overloaded => End::because(Kind::MemoryLimited, "proxy.memory is used up"),
         RelayEnd::Failed(Side::Client, error) => End::because(Kind::ClientReset, error.to_string()),
         RelayEnd::Failed(Side::Backend, error) if outcome.down == 0 => {
-            End::because(Kind::BackendRefused, error.to_string())
+            End::because(Kind::BackendResetEarly, error.to_string())
         }
         RelayEnd::Failed(Side::Backend, error) => End::because(Kind::BackendReset, error.to_string()),
     }
@@ -240,7 +240,7 @@ impl Drop for Inside<'_> {
 
 fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
     let plan = shared.plan.borrow();
-    let is_orderly = end.kind.blame().is_none();
+    let is_orderly = end.kind.is_orderly();
     match shared.sampler.wants(&plan.limits.access_log, is_orderly, plan.workers, now) {
         Some(true) => {}
         Some(false) => return,

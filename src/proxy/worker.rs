@@ -165,7 +165,7 @@ impl Worker {
                 }
                 _ = tick.tick() => {
                     shared.now.set(Instant::now());
-                    shared.wheel.tick();
+                    shared.wheel.tick(started.elapsed());
                     doors.retry(&shared);
                 }
             }
@@ -175,8 +175,8 @@ impl Worker {
         let mut quiet_since = Instant::now();
         while Instant::now() < until {
             sleep(Duration::from_millis(10)).await;
-            shared.wheel.tick();
             let now = Instant::now();
+            shared.wheel.tick(now - started);
             if shared.totals.open() > 0 {
                 quiet_since = now;
             } else if now - quiet_since >= QUIET {
