@@ -233,7 +233,7 @@ impl Appliance {
         let report = Report::new(plan, view, Arc::clone(&totals), started, traffic);
         let (lines, wrists): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| pulse::line()).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        let board = Arc::new(Board::new(workers, started));
+        let board = Arc::new(Board::new(workers, started, config.proxy.lease.time));
         let pulse = Pulse::new(lines, proxy_plan.clone(), board);
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {
