@@ -47,7 +47,8 @@ impl Paths {
             (PathHealth::Serving { .. }, PathHealth::Serving { .. }) => true,
             _ => one == other,
         };
-        let alike = |((name, one), (named, other)): ((&String, _), (&String, _))| name == named && same(one, other);
+        let alike =
+            |((name, one), (named, other)): ((&String, _), (&String, _))| name == named && same(one, other);
         self.probing != other.probing
             || self.by_service.len() != other.by_service.len()
             || !self.by_service.iter().zip(&other.by_service).all(alike)
@@ -298,7 +299,9 @@ mod tests {
         };
         let serving = of(&PathHealth::Serving { last: start });
         assert!(!serving.differs(&of(&PathHealth::Serving { last: start + TIMEOUT })));
-        for other in [of(&PathHealth::Unproven), Paths { probing: true, ..Paths::default() }, Paths::default()] {
+        for other in
+            [of(&PathHealth::Unproven), Paths { probing: true, ..Paths::default() }, Paths::default()]
+        {
             assert!(serving.differs(&other) && other.differs(&serving), "{other:?}");
         }
         let renamed = Paths {
