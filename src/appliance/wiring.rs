@@ -16,6 +16,9 @@
 //!  thread "journal": keeper ◄── notes (lossy, bounded): verdicts, decisions, UPDATEs, sessions, commands
 //!                       └──► STATE/journal
 //!
+//!  threads "proxy-0" … ◄─ pulse (an octet through each relay) ─ thread "lease": renews ──► board (atomics) ─► announcer
+//!                                                                      paths (watch; nobody probes yet) ─► announcer
+//!
 //!  thread "addresses" ◄─ needed ─ announcer ◄─ bound ─ addresses (may wait for the kernel's locks)
 //!  thread "watchdog" ◄── hearts of routing (hangs: the process aborts), health, control ──► systemd
 //! ```
@@ -67,6 +70,7 @@ use crate::proxy::report::Report;
 use crate::proxy::totals::Totals;
 use crate::proxy::worker::Worker;
 use crate::supervise::lease::Board;
+use crate::supervise::lease::paths::Paths;
 use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
@@ -111,6 +115,10 @@ pub struct Appliance {
     /// The proxy's threads; none of them ends by itself.
     pub(super) workers: Vec<Thread<Result<(), ProxyError>>>,
     pub(super) lease: Thread<Result<(), ProxyError>>,
+    /// When each worker last served.
+    pub(super) board: Arc<Board>,
+    /// Nobody probes the paths yet, and nobody is asked for a proof of them; but a sender that is gone withdraws.
+    _paths: watch::Sender<Arc<Paths>>,
     pub(super) stop_routing: CancellationToken,
     pub(super) stop_proxy: CancellationToken,
     pub(super) stop_addresses: CancellationToken,
@@ -172,6 +180,8 @@ impl Appliance {
         let (watched, draining) = watch::channel(Arc::new(Vec::<Watched>::new()));
         let (measured, flows) = watch::channel(Arc::new(Measured::new()));
         let (command, commanded) = watch::channel(None);
+        let board = Arc::new(Board::new(workers, started, config.proxy.lease.time));
+        let (paths, path_health) = watch::channel(Arc::new(Paths::default()));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Rooms → operators.
@@ -240,8 +250,7 @@ impl Appliance {
         let report = Report::new(plan, view, Arc::clone(&totals), started, traffic);
         let (lines, wrists): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| pulse::line()).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        let board = Arc::new(Board::new(workers, started));
-        let pulse = Pulse::new(lines, proxy_plan.clone(), board);
+        let pulse = Pulse::new(lines, proxy_plan.clone(), Arc::clone(&board));
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {
             raise_priority();
@@ -269,7 +278,7 @@ impl Appliance {
         let ids = CauseIds::new(epoch, 3);
 
         let stop = stop_routing.clone();
-        let noted = journal.clone();
+        let (noted, leases) = (journal.clone(), Arc::clone(&board));
         let beating = watchdog.heart("routing", ROUTING_PATIENCE, Answer::Abort);
         let routing = Thread::spawn("routing", move || async move {
             raise_priority();
@@ -278,6 +287,8 @@ impl Appliance {
                 health: health_view,
                 needed,
                 bound: bound_addresses,
+                board: leases,
+                paths: path_health,
                 command: commanded,
                 drains: drained,
                 flows,
@@ -347,6 +358,8 @@ impl Appliance {
             process,
             started,
             lease,
+            board,
+            _paths: paths,
             workers: proxy_workers,
             stop_routing,
             stop_proxy,
