@@ -17,7 +17,7 @@
 //!                       └──► STATE/journal
 //!
 //!  threads "proxy-0" … ◄─ pulse (an octet through each relay) ─ thread "lease": renews ──► board (atomics) ─► announcer
-//!                                                                      paths (watch; nobody probes yet) ─► announcer
+//!                                                                      self-probes of every door ─► paths ─► announcer
 //!
 //!  thread "addresses" ◄─ needed ─ announcer ◄─ bound ─ addresses (may wait for the kernel's locks)
 //!  thread "watchdog" ◄── hearts of routing (hangs: the process aborts), health, control ──► systemd
@@ -67,6 +67,7 @@ use crate::proxy::ProxyError;
 use crate::proxy::plan::Planner;
 use crate::proxy::pulse::{self, Pulse};
 use crate::proxy::report::Report;
+use crate::proxy::selfprobe::SelfProbes;
 use crate::proxy::totals::Totals;
 use crate::proxy::worker::Worker;
 use crate::supervise::lease::Board;
@@ -117,8 +118,6 @@ pub struct Appliance {
     pub(super) lease: Thread<Result<(), ProxyError>>,
     /// When each worker last served.
     pub(super) board: Arc<Board>,
-    /// Nobody probes the paths yet, and nobody is asked for a proof of them; but a sender that is gone withdraws.
-    _paths: watch::Sender<Arc<Paths>>,
     pub(super) stop_routing: CancellationToken,
     pub(super) stop_proxy: CancellationToken,
     pub(super) stop_addresses: CancellationToken,
@@ -181,7 +180,7 @@ impl Appliance {
         let (measured, flows) = watch::channel(Arc::new(Measured::new()));
         let (command, commanded) = watch::channel(None);
         let board = Arc::new(Board::new(workers, started, config.proxy.lease.time));
-        let (paths, path_health) = watch::channel(Arc::new(Paths::default()));
+        let (paths, path_health) = watch::channel(Arc::new(Paths { probing: true, ..Paths::default() }));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Rooms → operators.
@@ -251,12 +250,16 @@ impl Appliance {
         let (lines, wrists): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| pulse::line()).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let pulse = Pulse::new(lines, proxy_plan.clone(), Arc::clone(&board));
+        let self_probes = SelfProbes::new(proxy_plan.clone(), Arc::clone(&totals.desk), paths);
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {
             raise_priority();
-            let (published, reported, felt) =
-                tokio::join!(publisher.run(stop.clone()), report.run(stop.clone()), pulse.run(stop));
-            let ((), ()) = (published, reported);
+            let ((), (), (), felt) = tokio::join!(
+                publisher.run(stop.clone()),
+                report.run(stop.clone()),
+                self_probes.run(stop.clone()),
+                pulse.run(stop),
+            );
             felt.map_err(ProxyError::from)
         })?;
         let mut proxy_workers = Vec::with_capacity(workers);
@@ -359,7 +362,6 @@ impl Appliance {
             started,
             lease,
             board,
-            _paths: paths,
             workers: proxy_workers,
             stop_routing,
             stop_proxy,
