@@ -13,6 +13,7 @@ mod roll;
 pub mod stream;
 pub mod tally;
 pub mod totals;
+pub mod udp;
 pub mod wheel;
 pub mod worker;
 

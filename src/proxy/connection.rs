@@ -141,7 +141,8 @@ impl Drop for Inside<'_> {
     }
 }
 
-fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
+/// Writes an end to the access log, if it is one to be logged.
+pub(super) fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
     let plan = shared.plan.borrow();
     let is_orderly = end.kind.blame().is_none();
     match shared.sampler.wants(&plan.limits.access_log, is_orderly, plan.workers, now) {

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnetwork::IpNetwork;
 
 use super::tally::Tally;
+use super::udp::datagrams::Datagrams;
+use super::udp::room::Crowd;
 use crate::catalog::traffic::{FlowBook, Flows};
 use crate::config::Config;
 use crate::config::listen::{Limits, Listen, Protocol, Security, SocketOptions};
@@ -46,11 +48,15 @@ pub struct Door {
 /// How a door stands, over all workers.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// Connections open here.
+    /// Connections open here, or flows.
     pub open: AtomicU32,
     /// Workers that listen here.
     pub listening: AtomicU32,
-    /// Why one of them does not.
+    /// What a door of datagrams carried.
+    pub datagrams: Datagrams,
+    /// Who has flows through a door of datagrams.
+    pub crowd: Crowd,
+    /// Why one of them does not listen.
     error: Mutex<Option<String>>,
 }
 

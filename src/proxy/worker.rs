@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,16 +15,19 @@ use tracing::warn;
 
 use super::ProxyError;
 use super::access::Sampler;
-use super::door::{self, Opened};
-use super::plan::{DoorKey, Plan};
+use super::door;
+use super::plan::{Door, DoorKey, Plan};
 use super::pulse::Wrist;
 use super::roll::Roll;
 use super::tally::Tally;
 use super::totals::Totals;
+use super::udp;
 use super::wheel::{TICK, Wheel};
 use crate::catalog::view::View;
+use crate::config::listen::Protocol;
 use crate::observe::status::traffic::RollCall;
 use crate::supervise::local::spawn_for_the_thread;
+use crate::sys::datagram::Batch;
 
 /// How long nothing may be open before a worker that is told to stop believes that nothing comes any more.
 const QUIET: Duration = Duration::from_millis(50);
@@ -40,6 +44,8 @@ pub(super) struct Shared {
     pub(super) wheel: Rc<Wheel>,
     pub(super) roll: Rc<Roll>,
     pub(super) sampler: Sampler,
+    /// Borrowed between two awaits only.
+    pub(super) batch: RefCell<Batch>,
     started: Instant,
     /// The time of the last tick.
     now: Cell<Instant>,
@@ -118,6 +124,7 @@ impl Worker {
             wheel: Rc::default(),
             roll: Rc::default(),
             sampler: Sampler::new(started),
+            batch: RefCell::default(),
             started,
             now: Cell::new(Instant::now()),
             dice: Cell::new(seed | 1),
@@ -187,7 +194,7 @@ impl Doors {
                 opened.change(Arc::clone(wanted));
                 continue;
             }
-            match door::open(shared, Arc::clone(wanted)) {
+            match Opened::open(shared, Arc::clone(wanted)) {
                 Ok(opened) => {
                     if self.refused.remove(key).is_some() {
                         wanted.standing.explain(None);
@@ -207,6 +214,29 @@ impl Doors {
     fn retry(&mut self, shared: &Rc<Shared>) {
         if self.refused.values().any(|since| since.elapsed() >= TRY_AGAIN) {
             self.follow(shared);
+        }
+    }
+}
+
+/// A door of either kind. Dropping it closes it.
+#[derive(Debug)]
+enum Opened {
+    Streams(door::Opened),
+    Datagrams(udp::Opened),
+}
+
+impl Opened {
+    fn open(shared: &Rc<Shared>, wanted: Arc<Door>) -> io::Result<Self> {
+        match wanted.key.protocol {
+            Protocol::Tcp => door::open(shared, wanted).map(Self::Streams),
+            Protocol::Udp => udp::open(shared, wanted).map(Self::Datagrams),
+        }
+    }
+
+    fn change(&mut self, wanted: Arc<Door>) {
+        match self {
+            Self::Streams(opened) => opened.change(wanted),
+            Self::Datagrams(opened) => opened.change(wanted),
         }
     }
 }

@@ -1,0 +1,393 @@
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::datagrams::Reason;
+use super::*;
+use crate::catalog::backend::{Backend, Known, Verdict};
+use crate::catalog::live::Live;
+use crate::catalog::service::Service;
+use crate::catalog::view::View;
+use crate::config::listen::{Limits, Protocol};
+use crate::config::proxy::Proxy;
+use crate::config::services::{Forwarding, SendProxy};
+use crate::observe::status::traffic::{ConnectionStatus, RollCall};
+use crate::proxy::plan::{DoorKey, Entrance, Plan, Standing};
+use crate::proxy::pulse::{self, Line};
+use crate::proxy::totals::Totals;
+use crate::proxy::worker::Worker;
+
+/// A backend that answers each datagram with its name and what it was sent.
+struct Echo {
+    name: &'static str,
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    running: Option<thread::JoinHandle<()>>,
+}
+
+impl Echo {
+    fn new(name: &'static str, bind: &str) -> Self {
+        let socket = UdpSocket::bind(bind).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let (address, stop) = (socket.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let running = thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                let answer = [name.as_bytes(), b":", &buffer[..length]].concat();
+                socket.send_to(&answer, from).unwrap();
+            }
+        });
+        Self { name, address, stop, running: Some(running) }
+    }
+
+    /// Closes its socket.
+    fn die(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(running) = self.running.take() {
+            running.join().unwrap();
+        }
+    }
+
+    fn backend(&self, hard_limit: u32) -> Backend {
+        Backend {
+            id: self.name.into(),
+            address: self.address,
+            region: "".into(),
+            country: None,
+            weight: 2,
+            soft_limit: 100,
+            hard_limit,
+            drain: false,
+            known: Known { verdict: Verdict::Up, ..Known::default() },
+            live: Arc::default(),
+        }
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.die();
+    }
+}
+
+fn view(backends: Vec<Backend>, forwarding: Forwarding) -> Arc<View> {
+    let service = Service { name: "dns".into(), forwarding, backends };
+    let services = [(Arc::clone(&service.name), Arc::new(service))];
+    Arc::new(View { services: services.into(), ..View::default() })
+}
+
+/// Workers with one door for datagrams.
+struct Rig {
+    door: SocketAddr,
+    standing: Arc<Standing>,
+    totals: Arc<Totals>,
+    plan: watch::Sender<Arc<Plan>>,
+    view: watch::Sender<Arc<View>>,
+    calls: Vec<mpsc::Sender<RollCall>>,
+    stop: CancellationToken,
+    running: Vec<thread::JoinHandle<()>>,
+    _lines: Vec<Line>,
+}
+
+impl Rig {
+    fn new(workers: usize, bind: &str, limits: Limits, first: Arc<View>) -> Self {
+        let door = UdpSocket::bind(bind).unwrap().local_addr().unwrap();
+        let standing: Arc<Standing> = Arc::default();
+        let key = DoorKey { protocol: Protocol::Udp, address: door };
+        let plan = Plan {
+            limits: Proxy { drain: Duration::ZERO, ..Proxy::default() },
+            doors: [(
+                key,
+                Arc::new(Door {
+                    key,
+                    socket: Default::default(),
+                    limits,
+                    proxy_from: vec![],
+                    entrance: Entrance::Service("dns".into()),
+                    flows: Arc::default(),
+                    standing: Arc::clone(&standing),
+                }),
+            )]
+            .into(),
+            tallies: [("dns".into(), Arc::default())].into(),
+            workers: workers as u32,
+        };
+        let (plan, _) = watch::channel(Arc::new(plan));
+        let (view, _) = watch::channel(first);
+        let (totals, stop, started) = (Arc::new(Totals::default()), CancellationToken::new(), Instant::now());
+        let (mut calls, mut lines, mut running) = (vec![], vec![], vec![]);
+        for index in 0..workers {
+            let (line, wrist) = pulse::line().unwrap();
+            let (call, asked) = mpsc::channel(1);
+            calls.push(call);
+            lines.push(line);
+            let (plan, view) = (plan.subscribe(), view.subscribe());
+            let worker = Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, started);
+            let stop = stop.clone();
+            running.push(thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = { runtime }.enable_all().build_local(Default::default()).unwrap();
+                runtime.block_on(worker.run(stop)).unwrap();
+            }));
+        }
+        let rig = Self { door, standing, totals, plan, view, calls, stop, running, _lines: lines };
+        rig.until(|rig| rig.standing.listening.load(Ordering::Relaxed) == workers as u32);
+        rig
+    }
+
+    fn until(&self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..1_000 {
+            if done(self) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("not within ten seconds: {:?}", self.standing);
+    }
+
+    fn client(&self) -> UdpSocket {
+        let any = if self.door.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let client = UdpSocket::bind(any).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client
+    }
+
+    /// Who answers, after it was seen that the answer is right and comes from the door.
+    fn ask(&self, client: &UdpSocket, question: &[u8]) -> String {
+        client.send_to(question, self.door).unwrap();
+        self.hear(client, question).expect("an answer")
+    }
+
+    fn hear(&self, client: &UdpSocket, question: &[u8]) -> Option<String> {
+        let mut buffer = vec![0; 1 << 16];
+        let (length, from) = client.recv_from(&mut buffer).ok()?;
+        assert_eq!(from, self.door);
+        let colon = buffer.iter().position(|octet| *octet == b':').unwrap();
+        assert!(buffer[colon + 1..length] == *question);
+        Some(String::from_utf8(buffer[..colon].to_vec()).unwrap())
+    }
+
+    /// Asks without hope.
+    fn is_dropped(&self, client: &UdpSocket, reason: Reason) -> bool {
+        let before = self.standing.datagrams.dropped(reason);
+        client.send_to(b"?", self.door).unwrap();
+        self.until(|rig| rig.standing.datagrams.dropped(reason) > before);
+        client.set_nonblocking(true).unwrap();
+        self.hear(client, b"?").is_none()
+    }
+
+    fn roll(&self, worker: usize) -> Vec<ConnectionStatus> {
+        let (reply, list) = oneshot::channel();
+        self.calls[worker].try_send(RollCall { most: 1_000, reply }).unwrap();
+        list.blocking_recv().unwrap()
+    }
+
+    fn flows(&self) -> u32 {
+        self.standing.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        for worker in self.running.drain(..) {
+            worker.join().unwrap();
+        }
+        // Whatever happened, everything was given back.
+        assert_eq!((self.flows(), self.totals.open()), (0, 0));
+    }
+}
+
+fn wanted(client: usize, round: usize) -> Vec<u8> {
+    let length = [0, 1, 48, 1_200, 9_000][(client + round) % 5];
+    (0..length).map(|at| (client * 31 + round * 7 + at) as u8).collect()
+}
+
+#[test]
+fn ten_thousand_datagrams_through_two_workers() {
+    const CLIENTS: usize = 20;
+    const ROUNDS: usize = 250;
+    for bind in ["127.0.0.1:0", "[::1]:0"] {
+        let echo = Echo::new("a", bind);
+        let backend = echo.backend(0);
+        let live = Arc::clone(&backend.live);
+        let rig = Rig::new(2, bind, Limits::default(), view(vec![backend], Forwarding::default()));
+        let clients: Vec<_> = (0..CLIENTS).map(|_| rig.client()).collect();
+        for round in 0..ROUNDS {
+            // So many are under way at once.
+            for (index, client) in clients.iter().enumerate() {
+                client.send_to(&wanted(index, round), rig.door).unwrap();
+            }
+            for (index, client) in clients.iter().enumerate() {
+                let heard = rig.hear(client, &wanted(index, round));
+                assert_eq!(heard.as_deref(), Some("a"), "{index} {round} {:?}", rig.standing);
+            }
+        }
+        let status = rig.standing.datagrams.status();
+        let all = (CLIENTS * ROUNDS) as u64;
+        assert_eq!((status.up, status.down, status.dropped.len()), (all, all, 0));
+        assert_eq!(status.down_bytes, status.up_bytes + 2 * all);
+        assert_eq!((rig.flows(), live.connections()), (CLIENTS as u32, CLIENTS as u32));
+        let rolls = [rig.roll(0), rig.roll(1)];
+        assert_eq!(rolls[0].len() + rolls[1].len(), CLIENTS);
+        assert!(rolls.iter().all(|roll| !roll.is_empty()), "the kernel gave all clients to one worker");
+        assert_eq!(rolls.iter().flatten().map(|it| it.up_bytes).sum::<u64>(), status.up_bytes);
+        drop(rig);
+        assert_eq!(live.connections(), 0);
+        assert_eq!(live.carried.up.load(Ordering::Relaxed), status.up_bytes);
+        assert_eq!(live.carried.connections.load(Ordering::Relaxed), CLIENTS as u64);
+    }
+}
+
+/// Two backends, a client, and the index of the one that serves it.
+fn two(rig_of: &str) -> ([Echo; 2], [Backend; 2], Rig, UdpSocket, usize) {
+    let echoes = [Echo::new("a", rig_of), Echo::new("b", rig_of)];
+    let backends = [echoes[0].backend(0), echoes[1].backend(0)];
+    let rig = Rig::new(1, rig_of, Limits::default(), view(backends.to_vec(), Forwarding::default()));
+    let client = rig.client();
+    let first = usize::from(rig.ask(&client, b"1") == "b");
+    // A flow stays where it is.
+    for _ in 0..20 {
+        assert_eq!(rig.ask(&client, b"again"), echoes[first].name);
+    }
+    (echoes, backends, rig, client, first)
+}
+
+fn places(backends: &[Backend; 2], of: usize) -> (u32, u32) {
+    (backends[of].live.connections(), backends[1 - of].live.connections())
+}
+
+#[test]
+fn after_a_backend_died_the_next_datagram_goes_to_the_other() {
+    for bind in ["127.0.0.1:0", "[::1]:0"] {
+        let (mut echoes, backends, rig, client, first) = two(bind);
+        assert_eq!(places(&backends, first), (1, 0));
+        echoes[first].die();
+        // This one is lost: that nobody listens is known only after it.
+        client.send_to(b"2", rig.door).unwrap();
+        let failures = |live: &Live| live.carried.failures.load(Ordering::Relaxed);
+        rig.until(|_| failures(&backends[first].live) == 1);
+        assert_eq!(rig.ask(&client, b"3"), echoes[1 - first].name);
+        assert_eq!(places(&backends, first), (0, 1));
+        assert_eq!(rig.ask(&client, b"4"), echoes[1 - first].name);
+        assert_eq!((failures(&backends[first].live), failures(&backends[1 - first].live)), (1, 0));
+        assert_eq!((rig.flows(), rig.roll(0)[0].backend.as_deref()), (1, Some(echoes[1 - first].name)));
+    }
+}
+
+#[test]
+fn a_flow_leaves_a_backend_that_goes_down_or_is_removed() {
+    let (echoes, mut backends, rig, client, first) = two("127.0.0.1:0");
+    backends[first].known.verdict = Verdict::Down;
+    rig.view.send_replace(view(backends.to_vec(), Forwarding::default()));
+    // The worker hears of it in its own time.
+    let other = echoes[1 - first].name;
+    rig.until(|rig| rig.ask(&client, b"2") == other);
+    assert_eq!(places(&backends, first), (0, 1));
+    backends[first].known.verdict = Verdict::Up;
+    rig.view.send_replace(view(vec![backends[first].clone()], Forwarding::default()));
+    rig.until(|rig| rig.ask(&client, b"3") == echoes[first].name);
+    assert_eq!(places(&backends, first), (1, 0));
+    rig.view.send_replace(view(vec![], Forwarding::default()));
+    thread::sleep(Duration::from_millis(100));
+    assert!(rig.is_dropped(&client, Reason::NoBackend));
+    assert_eq!((rig.flows(), places(&backends, first)), (0, (0, 0)));
+}
+
+#[test]
+fn bounds_keep_newcomers_out_and_nobody_has_to_go() {
+    let limits = |connections, per_source| Limits { connections, per_source, ..Limits::default() };
+    let table = [
+        (limits(2, 0), 0, Reason::Limited),
+        (limits(0, 2), 0, Reason::Crowded),
+        (limits(0, 0), 2, Reason::NoBackend),
+    ];
+    for (limits, hard_limit, reason) in table {
+        let echo = Echo::new("a", "127.0.0.1:0");
+        let backend = echo.backend(hard_limit);
+        let mut forwarding = Forwarding::default();
+        forwarding.timeouts.udp_idle = Duration::from_millis(1_500);
+        let rig = Rig::new(2, "127.0.0.1:0", limits, view(vec![backend.clone()], forwarding));
+        let inside = [rig.client(), rig.client()];
+        for client in &inside {
+            rig.ask(client, b"first");
+        }
+        for _ in 0..3 {
+            assert!(rig.is_dropped(&rig.client(), reason), "{reason:?}");
+            for client in &inside {
+                rig.ask(client, b"still here");
+            }
+        }
+        assert_eq!((rig.flows(), backend.live.connections()), (2, 2));
+        // Silence ends flows, and gives their places to others.
+        let began = Instant::now();
+        rig.until(|rig| rig.flows() == 0);
+        assert!(began.elapsed() >= Duration::from_millis(1_400), "{:?}", began.elapsed());
+        assert_eq!(backend.live.connections(), 0);
+        rig.ask(&rig.client(), b"now");
+    }
+}
+
+#[test]
+fn the_first_datagram_says_who_the_client_is() {
+    let backend = UdpSocket::bind("127.0.0.1:0").unwrap();
+    backend.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let it = Backend { address: backend.local_addr().unwrap(), ..Echo::new("a", "127.0.0.1:0").backend(0) };
+    let forwarding = Forwarding { send_proxy: SendProxy::V2, ..Forwarding::default() };
+    let rig = Rig::new(1, "127.0.0.1:0", Limits::default(), view(vec![it], forwarding));
+    let client = rig.client();
+    let mut buffer = [0; 100];
+    let header = preface::header(client.local_addr().unwrap(), rig.door);
+    for wanted in [[&header[..], b"one"].concat(), b"two".to_vec()] {
+        client.send_to(&wanted[wanted.len() - 3..], rig.door).unwrap();
+        let length = backend.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..length], wanted);
+    }
+}
+
+#[test]
+fn a_door_that_leaves_the_plan_ends_its_flows() {
+    let (_echoes, backends, rig, _client, first) = two("127.0.0.1:0");
+    rig.plan.send_replace(Arc::default());
+    rig.until(|rig| rig.standing.listening.load(Ordering::Relaxed) == 0);
+    assert_eq!((rig.flows(), places(&backends, first)), (0, (0, 0)));
+    // Its address is free again.
+    UdpSocket::bind(rig.door).unwrap();
+}
+
+/// Figures, for a look: `cargo test --release --lib udp::tests::figures -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures, asserts nothing"]
+fn figures() {
+    const FLOWS: usize = 64;
+    const PER_FLOW: usize = 4;
+    let echo = Echo::new("a", "127.0.0.1:0");
+    let rig =
+        Rig::new(1, "127.0.0.1:0", Limits::default(), view(vec![echo.backend(0)], Forwarding::default()));
+    let clients: Vec<_> = (0..FLOWS).map(|_| rig.client()).collect();
+    let began = Instant::now();
+    let mut round_trips = 0;
+    while began.elapsed() < Duration::from_secs(5) {
+        for client in &clients {
+            for _ in 0..PER_FLOW {
+                client.send_to(&[7; 100], rig.door).unwrap();
+            }
+        }
+        for client in &clients {
+            for _ in 0..PER_FLOW {
+                rig.hear(client, &[7; 100]).expect("an answer");
+                round_trips += 1;
+            }
+        }
+    }
+    let rate = f64::from(round_trips) / began.elapsed().as_secs_f64();
+    println!(
+        "{rate:.0} round trips a second, {FLOWS} flows, one worker; dropped {:?}",
+        rig.standing.datagrams.status().dropped
+    );
+}
