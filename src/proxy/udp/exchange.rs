@@ -92,9 +92,7 @@ impl Exchange {
 
     /// The newest snapshot of the service.
     fn look(&self, door: &Door) -> Option<Arc<Service>> {
-        let name = match &door.entrance {
-            Entrance::Service(name) => name,
-        };
+        let Entrance::Service(name) = &door.entrance;
         let newest = self.shared.view.borrow().services.get(name).map(Arc::clone);
         let mut known = self.service.borrow_mut();
         let is_same = match (&newest, &*known) {
@@ -298,10 +296,24 @@ impl Exchange {
         }
     }
 
-    /// The backend is not there: the flow's next datagram finds another.
-    fn lose(&self, key: FlowKey) {
-        if let Some(flow) = self.table.borrow_mut().get_mut(key) {
-            flow.flee();
+    /// Takes one batch from a flow's backend. Says whether there may be more; None: not from this backend.
+    fn hear(&self, key: FlowKey, client: SocketAddr, socket: &AsyncFd<OwnedFd>) -> Option<bool> {
+        let mut batch = self.shared.batch.borrow_mut();
+        match batch.receive(socket.get_ref().as_fd()) {
+            Ok(count) => {
+                self.answer(key, client, &batch);
+                Some(count == MOST)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(false),
+            // The flow's next datagram finds another.
+            Err(error) if home::is_away(&error) => {
+                if let Some(flow) = self.table.borrow_mut().get_mut(key) {
+                    flow.flee();
+                }
+                None
+            }
+            // About the path's MTU and the like: the kernel took note of it.
+            Err(_) => Some(true),
         }
     }
 
@@ -334,24 +346,13 @@ impl Exchange {
 async fn replies(it: Rc<Exchange>, key: FlowKey, client: SocketAddr, socket: Rc<AsyncFd<OwnedFd>>) {
     loop {
         let Ok(mut guard) = socket.ready(INTEREST).await else { return };
-        let mut batch = it.shared.batch.borrow_mut();
-        let is_more = match batch.receive(socket.get_ref().as_fd()) {
-            Ok(count) => {
-                it.answer(key, client, &batch);
-                count == MOST
+        match it.hear(key, client, &socket) {
+            Some(true) => {
+                drop(guard);
+                yield_now().await;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            // Dropping its home ends this task.
-            Err(error) if home::is_away(&error) => return it.lose(key),
-            // About the path's MTU and the like: the kernel took note of it.
-            Err(_) => true,
-        };
-        drop(batch);
-        if is_more {
-            drop(guard);
-            yield_now().await;
-        } else {
-            guard.clear_ready();
+            Some(false) => guard.clear_ready(),
+            None => return,
         }
     }
 }

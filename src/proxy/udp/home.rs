@@ -1,5 +1,4 @@
 //! Where a flow lives: its backend, its place there, and the connected socket that it has to itself.
-#![expect(clippy::disallowed_methods, reason = "driver: owns the sockets to backends")]
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -360,6 +361,66 @@ fn a_door_that_leaves_the_plan_ends_its_flows() {
     UdpSocket::bind(rig.door).unwrap();
 }
 
+#[test]
+fn a_flood_of_datagrams_does_not_starve_connections() {
+    let echo = Echo::new("a", "127.0.0.1:0");
+    let rig =
+        Rig::new(1, "127.0.0.1:0", Limits::default(), view(vec![echo.backend(0)], Forwarding::default()));
+    // The same address and port, for streams.
+    let web = TcpListener::bind(echo.address).unwrap();
+    rig.plan.send_modify(|plan| {
+        let udp = plan.doors.values().next().unwrap();
+        let key = DoorKey { protocol: Protocol::Tcp, ..udp.key };
+        let tcp = Door {
+            key,
+            limits: Limits::default(),
+            socket: udp.socket,
+            proxy_from: vec![],
+            entrance: Entrance::Service("dns".into()),
+            flows: Arc::default(),
+            standing: Arc::default(),
+        };
+        let mut doors = plan.doors.clone();
+        doors.insert(key, Arc::new(tcp));
+        let plan_of = Plan { limits: plan.limits.clone(), doors, tallies: plan.tallies.clone(), workers: 1 };
+        *plan = Arc::new(plan_of);
+    });
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let client = rig.client();
+            while !stop.load(Ordering::Relaxed) {
+                // A full queue is what a flood is about.
+                let _ = client.send_to(&[7; 100], rig.door);
+            }
+        });
+        rig.until(|rig| rig.standing.datagrams.status().up > 1_000);
+        let mut client = (0..100)
+            .find_map(|_| {
+                thread::sleep(Duration::from_millis(20));
+                TcpStream::connect(rig.door).ok()
+            })
+            .expect("the door for streams opens");
+        let (mut server, _) = web.accept().unwrap();
+        for stream in [&client, &server] {
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        }
+        let mut slowest = Duration::ZERO;
+        for round in 0..200u8 {
+            let began = Instant::now();
+            let mut got = [0; 2];
+            client.write_all(&[round]).unwrap();
+            server.read_exact(&mut got[..1]).unwrap();
+            server.write_all(&got[..1]).unwrap();
+            client.read_exact(&mut got[1..]).unwrap();
+            assert_eq!(got, [round; 2]);
+            slowest = slowest.max(began.elapsed());
+        }
+        stop.store(true, Ordering::Relaxed);
+        println!("slowest of 200 round trips {slowest:?}; {:?}", rig.standing.datagrams.status());
+    });
+}
+
 /// Figures, for a look: `cargo test --release --lib udp::tests::figures -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures, asserts nothing"]
@@ -369,7 +430,7 @@ fn figures() {
     let echo = Echo::new("a", "127.0.0.1:0");
     let rig =
         Rig::new(1, "127.0.0.1:0", Limits::default(), view(vec![echo.backend(0)], Forwarding::default()));
-    let clients: Vec<_> = (0..FLOWS).map(|_| rig.client()).collect();
+    let mut clients: Vec<_> = (0..FLOWS).map(|_| rig.client()).collect();
     let began = Instant::now();
     let mut round_trips = 0;
     while began.elapsed() < Duration::from_secs(5) {
@@ -386,8 +447,21 @@ fn figures() {
         }
     }
     let rate = f64::from(round_trips) / began.elapsed().as_secs_f64();
-    println!(
-        "{rate:.0} round trips a second, {FLOWS} flows, one worker; dropped {:?}",
-        rig.standing.datagrams.status().dropped
-    );
+    println!("{rate:.0} round trips a second, {FLOWS} flows, one worker");
+    let _ = crate::sys::descriptors::raise_limit();
+    let resident = || {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let before = resident();
+    let began = Instant::now();
+    const MORE: usize = 8_000;
+    for _ in 0..MORE {
+        let client = rig.client();
+        rig.ask(&client, b"first");
+        clients.push(client);
+    }
+    let per_flow = (resident() - before) / MORE;
+    println!("{MORE} new flows in {:?}; {per_flow} octets resident for each", began.elapsed());
+    println!("dropped {:?}", rig.standing.datagrams.status().dropped);
 }
