@@ -335,6 +335,21 @@ fn bounds_keep_newcomers_out_and_nobody_has_to_go() {
 }
 
 #[test]
+fn whoever_is_over_its_time_makes_room_at_once() {
+    let echo = Echo::new("a", "127.0.0.1:0");
+    let mut forwarding = Forwarding::default();
+    forwarding.timeouts.udp_idle = Duration::from_millis(100);
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let rig = Rig::new(1, "127.0.0.1:0", limits, view(vec![echo.backend(0)], forwarding));
+    // More often than flows are looked for that are over their time.
+    for _ in 0..6 {
+        rig.ask(&rig.client(), b"first");
+        thread::sleep(Duration::from_millis(120));
+    }
+    assert_eq!(rig.standing.datagrams.dropped(Reason::Limited), 0);
+}
+
+#[test]
 fn the_first_datagram_says_who_the_client_is() {
     let backend = UdpSocket::bind("127.0.0.1:0").unwrap();
     backend.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
