@@ -1,17 +1,24 @@
 //! The data plane: takes clients in at the anycast address, chooses a backend, and carries octets both ways.
 
 mod access;
+pub mod admission;
+pub mod affinity;
 mod connection;
+pub mod desk;
 mod dial;
 mod door;
+pub mod ejection;
 pub mod end;
 pub mod plan;
 pub mod pulse;
 pub mod relay;
 pub mod report;
 mod roll;
+pub mod selfprobe;
+pub mod source;
 pub mod stream;
 pub mod tally;
+pub mod tls;
 pub mod totals;
 pub mod udp;
 pub mod wheel;

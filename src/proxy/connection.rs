@@ -1,29 +1,36 @@
 //! The life of one connection: from the accept to its end, whoever is to blame for that.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the sockets of a connection")]
 
+mod arrive;
 mod reach;
 mod silence;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tracing::info;
+use tracing::{info, warn};
 
+use self::arrive::{Arrival, Arrived, arrive, in_time};
 use self::reach::{Reached, reach};
 use self::silence::Silence;
+use super::admission::{Admitted, Refused};
+use super::desk::Proof;
+use super::ejection::{self, Failed};
 use super::end::{End, Kind};
 use super::plan::{Door, Entrance, Standing};
 use super::relay::{Outcome, Relay, RelayEnd, Side};
 use super::roll::Entry;
+use super::source::Source;
 use super::stream::Stream;
 use super::tally::Tally;
 use super::totals::Taken;
 use super::worker::Shared;
 use crate::catalog::select::Client;
+use crate::catalog::service::Service;
 use crate::sys::stream as kernel;
 
 /// Sends a client away at once: there is no room.
@@ -31,15 +38,41 @@ pub(super) fn refuse(socket: &OwnedFd) {
     kernel::reset_on_close(socket.as_fd());
 }
 
-/// Serves one client until its end. `place` is the connection's in the bounds of the process.
+/// Takes a client in, if the listener and the source have room for it. Without a source it is judged later.
+pub(super) fn admit(
+    shared: &Shared,
+    door: &Door,
+    source: Option<IpAddr>,
+) -> Result<Option<Admitted>, Refused> {
+    let Some(source) = source else { return Ok(None) };
+    let admitted = door.admission.admit(&door.limits, source, shared.ms(shared.coarse_now()));
+    if admitted.is_err() {
+        shared.totals.refused.fetch_add(1, Ordering::Relaxed);
+    }
+    admitted.map(Some)
+}
+
+/// Serves one client until its end. `places` are the connection's in the bounds of the process
+/// and of the listener.
 pub(super) async fn live(
     shared: Rc<Shared>,
     door: Arc<Door>,
     socket: OwnedFd,
     from: SocketAddr,
-    place: Taken,
+    places: (Taken, Option<Admitted>),
 ) {
-    let _counted = (place, door.flows.begin(), Inside::new(&door.standing));
+    if from.ip() == door.key.address.ip()
+        && let Some(tell) = shared.totals.desk.take(from)
+    {
+        let proof = match Stream::new(socket, true) {
+            Ok(client) => prove(&shared, &door, client, from).await,
+            Err(error) => Proof::Failed(error.to_string()),
+        };
+        // Whoever waits no longer needs no answer.
+        drop(tell.send(proof));
+        return;
+    }
+    let _counted = (places, door.flows.begin(), Inside::new(&door.standing));
     let entered = shared.roll.enter(from, door.key, Instant::now());
     let entry = &entered.entry;
     let end = match Stream::new(socket, true) {
@@ -56,23 +89,35 @@ pub(super) async fn live(
 }
 
 async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entry>) -> End {
-    let name = match &door.entrance {
-        Entrance::Service(name) => name,
+    let arrival = arrive(shared, door, &client);
+    let arrived = match &door.entrance {
+        // Nothing to wait for, so nothing to wait no longer than.
+        Entrance::Service(_) => arrival.await,
+        Entrance::Named(_) => in_time(shared, door.handshake, arrival).await,
     };
-    let _ = entry.service.set(Arc::clone(name));
-    let Some(tally) = shared.tally(name) else {
+    let Arrived { service: name, first, tls, server_name: _, to } = match arrived {
+        Ok(arrived) => arrived,
+        // It was told why where its protocol has a word for that; then the orderly end.
+        Err(end) => return end,
+    };
+    let _ = entry.service.set(Arc::clone(&name));
+    let Some(tally) = shared.tally(&name) else {
         client.reset_on_drop();
         return End::of(Kind::NoBackend);
     };
     tally.connections.fetch_add(1, Ordering::Relaxed);
     let _open = Open::new(&tally);
-    let service = shared.view.borrow().services.get(name).map(Arc::clone);
+    let service = shared.view.borrow().services.get(&name).map(Arc::clone);
     let Some(service) = service else {
         client.reset_on_drop();
         return End::because(Kind::NoBackend, "the service is not known yet");
     };
-    let who = Client { source: entry.client.get().ip(), country: None, region: None };
-    let Reached { stream: backend, index, place } = match reach(shared, &service, &who).await {
+    let who = {
+        let source = entry.client.get().ip();
+        let located = shared.view.borrow().geo.as_ref().map(|geo| geo.locate(source)).unwrap_or_default();
+        Client { source, country: located.country, region: located.region }
+    };
+    let Reached { stream: backend, index, place } = match reach(shared, &service, &tally, &who, to).await {
         Ok(reached) => reached,
         Err(end) => {
             client.reset_on_drop();
@@ -84,9 +129,22 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     carried.connections.fetch_add(1, Ordering::Relaxed);
     entry.backend.replace(Some(Arc::clone(&chosen.id)));
     tally.reach.observe(entry.began.elapsed());
-    let silence = Silence::new(shared, Rc::clone(entry), service.forwarding.timeouts);
-    let outcome = Relay::new(client, backend, Vec::new(), silence).await;
+    let silence = Silence::new(shared, Rc::clone(entry), Arc::clone(&service), index);
+    let relay = Relay::new(client, backend, first, silence);
+    let outcome = match tls {
+        None => relay.await,
+        Some(Arrival { session, unopened, agreed: _ }) => relay.sealed(session, unopened).await,
+    };
     drop(place);
+    // It took the connection and did not serve it.
+    if outcome.down == 0 && matches!(outcome.end, RelayEnd::Failed(Side::Backend, _)) {
+        blame(shared, &service, index);
+    }
+    let (affinity, now) = (service.forwarding.affinity, shared.ms(Instant::now()));
+    if let Some(ttl) = affinity {
+        let source = Source::of(who.source);
+        shared.totals.affinity().ended(&service.name, source, chosen.live.serial(), ttl, now);
+    }
     entry.up.set(outcome.up);
     entry.down.set(outcome.down);
     tally.up.fetch_add(outcome.up, Ordering::Relaxed);
@@ -96,9 +154,46 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     of_relay(outcome)
 }
 
+/// Takes a connection of our own as far as a client's would come.
+async fn prove(shared: &Rc<Shared>, door: &Door, client: Stream, from: SocketAddr) -> Proof {
+    let failed = |end: End| match end.kind {
+        Kind::NoBackend => Proof::Nobody,
+        // It has no certificate to show, and came as far as those who have none come.
+        Kind::TlsRefused if end.words.contains("certificate") => Proof::Served,
+        kind => Proof::Failed(format!("{} ({})", end.words, kind.name())),
+    };
+    let arrived = match in_time(shared, door.handshake, arrive(shared, door, &client)).await {
+        Ok(arrived) => arrived,
+        Err(end) => return failed(end),
+    };
+    let service = shared.view.borrow().services.get(&arrived.service).map(Arc::clone);
+    let (Some(service), Some(tally)) = (service, shared.tally(&arrived.service)) else {
+        return Proof::Nobody;
+    };
+    let who = Client { source: from.ip(), country: None, region: None };
+    match reach(shared, &service, &tally, &who, None).await {
+        Ok(_) => Proof::Served,
+        Err(end) => failed(end),
+    }
+}
+
+/// A backend failed a client.
+pub(super) fn blame(shared: &Shared, service: &Service, index: usize) {
+    let backend = &service.backends[index];
+    backend.live.carried.failures.fetch_add(1, Ordering::Relaxed);
+    let failed = ejection::failed(service, index, shared.ms(Instant::now()));
+    if let Failed::Ejected(ejected) = failed {
+        warn!(service = &*service.name, backend = &*backend.id, ?ejected.time, "ejected: it fails its clients");
+    }
+    if failed.wants_probe() {
+        shared.totals.suspect(&service.name, &backend.id);
+    }
+}
+
 fn of_relay(outcome: Outcome) -> End {
     match outcome.end {
         RelayEnd::Finished => End::of(Kind::Finished),
+        RelayEnd::Tls(error) => End::because(Kind::TlsRefused, error.to_string()),
         RelayEnd::Idle => End::of(Kind::Idle),
         RelayEnd::Overloaded => End::because(Kind::Overloaded, "proxy.memory is used up"),
         RelayEnd::Failed(Side::Client, error) => End::because(Kind::ClientReset, error.to_string()),

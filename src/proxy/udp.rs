@@ -17,7 +17,6 @@ mod exchange;
 mod flow;
 mod home;
 mod preface;
-pub mod room;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::observe::status::traffic::DatagramStatus;
+use crate::proxy::admission::Refused;
 
 /// Why a datagram went nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Reason {
     Limited,
     /// The source has as many flows as it may.
     Crowded,
+    /// The source, or the network around it, begins flows too fast.
+    TooFast,
     /// The process has as many connections as it may.
     Overloaded,
     /// No backend may be used.
@@ -30,10 +33,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Strange,
         Self::Limited,
         Self::Crowded,
+        Self::TooFast,
         Self::Overloaded,
         Self::NoBackend,
         Self::Unreachable,
@@ -49,12 +53,23 @@ impl Reason {
             Self::Strange => "strange",
             Self::Limited => "limited",
             Self::Crowded => "crowded",
+            Self::TooFast => "too-fast",
             Self::Overloaded => "overloaded",
             Self::NoBackend => "no-backend",
             Self::Unreachable => "unreachable",
             Self::Starved => "starved",
             Self::Blocked => "blocked",
             Self::Unsendable => "unsendable",
+        }
+    }
+}
+
+impl From<Refused> for Reason {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::ListenerFull => Self::Limited,
+            Refused::SourceFull => Self::Crowded,
+            Refused::SourceTooFast | Refused::NetTooFast => Self::TooFast,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -23,8 +22,10 @@ use super::table::{FlowKey, Table};
 use crate::catalog::select::{self, Client};
 use crate::catalog::service::Service;
 use crate::config::services::SendProxy;
+use crate::proxy::connection;
 use crate::proxy::end::{End, Kind};
 use crate::proxy::plan::{Door, Entrance};
+use crate::proxy::source::Source;
 use crate::proxy::worker::Shared;
 use crate::supervise::local::LocalTask;
 use crate::sys::datagram::{self, Batch, INTEREST, MOST};
@@ -92,7 +93,8 @@ impl Exchange {
 
     /// The newest snapshot of the service.
     fn look(&self, door: &Door) -> Option<Arc<Service>> {
-        let Entrance::Service(name) = &door.entrance;
+        // Only the beginning of a stream can name a service.
+        let Entrance::Service(name) = &door.entrance else { return None };
         let newest = self.shared.view.borrow().services.get(name).map(Arc::clone);
         let mut known = self.service.borrow_mut();
         let is_same = match (&newest, &*known) {
@@ -199,7 +201,7 @@ impl Exchange {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Reason::Blocked),
                 // The error is about an earlier datagram, and this one was not sent (udp(7)).
-                Err(error) if home::is_away(&error) => flow.flee(),
+                Err(error) if home::is_away(&error) => flow.flee(&self.shared, service),
                 Err(error) => {
                     let reason = if home::is_starved(&error) { Reason::Starved } else { Reason::Unsendable };
                     counts.drop(reason, 1);
@@ -219,15 +221,18 @@ impl Exchange {
         key: FlowKey,
         run: &Run<'_>,
     ) -> Result<(), Reason> {
-        let who = Client { source: run.client.ip(), country: None, region: None };
-        let region = self.shared.view.borrow().region.clone();
+        let source = run.client.ip();
+        let (region, located) = {
+            let view = self.shared.view.borrow();
+            (view.region.clone(), view.geo.as_ref().map(|geo| geo.locate(source)).unwrap_or_default())
+        };
+        let who = Client { source, country: located.country, region: located.region };
         let ms = self.shared.ms(run.now);
+        let affinity = self.shared.totals.affinity();
         let mut tried = [0; MOST_TRIED];
         let mut count = 0;
-        if let Some(shunned) = &flow.shunned
-            && let Some(at) = service.backends.iter().position(|it| Arc::ptr_eq(&it.live, shunned))
-        {
-            tried[0] = at;
+        if let Some(shunned) = flow.shunned.and_then(|serial| service.position(serial)) {
+            tried[0] = shunned;
             count = 1;
         }
         let mut is_spared = count == 1;
@@ -235,7 +240,15 @@ impl Exchange {
         for _ in 0..(service.forwarding.attempts as usize).clamp(1, MOST_TRIED - 1) {
             let dice = self.shared.dice();
             let choose = |tried: &[usize]| select::select(service, &region, &who, tried, run.now, ms, dice);
-            let chosen = match choose(&tried[..count]) {
+            let bound = || {
+                let serial =
+                    affinity.find(&service.name, Source::of(source), service.forwarding.affinity?, ms)?;
+                let index = service.position(serial)?;
+                Some((index, select::take_bound(service, index, ms).ok()?))
+            };
+            // Whoever was refused has no use for the one that it was bound to.
+            let bound = if count == 0 { bound() } else { None };
+            let chosen = match bound.map_or_else(|| choose(&tried[..count]), Ok) {
                 // The one that refused may be back; better than nobody.
                 Err(_) if is_spared => {
                     (is_spared, count) = (false, 0);
@@ -254,12 +267,15 @@ impl Exchange {
                     let replies = LocalTask::spawn(replies);
                     let home = Home::new(backend, index, place, socket, replies, preface);
                     flow.settle(home, &backend.id);
+                    if service.forwarding.affinity.is_some() {
+                        affinity.bind(&service.name, Source::of(source), backend.live.serial(), ms);
+                    }
                     return Ok(());
                 }
                 // Another backend would need the same.
                 Err(error) if home::is_starved(&error) => return Err(Reason::Starved),
                 Err(_) => {
-                    backend.live.carried.failures.fetch_add(1, Ordering::Relaxed);
+                    connection::blame(&self.shared, service, index);
                     last = Reason::Unreachable;
                     tried[count] = index;
                     count += 1;
@@ -274,7 +290,8 @@ impl Exchange {
         let now = Instant::now();
         let mut table = self.table.borrow_mut();
         let Some(flow) = table.get_mut(key) else { return };
-        flow.came_down(batch.octets(0..batch.count()), now);
+        let service = self.service.borrow();
+        flow.came_down(&self.shared, service.as_deref(), batch.octets(0..batch.count()), now);
         table.touch(key, now);
         let door = self.door.borrow();
         let counts = &door.standing.datagrams;
@@ -307,8 +324,11 @@ impl Exchange {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(false),
             // The flow's next datagram finds another.
             Err(error) if home::is_away(&error) => {
-                if let Some(flow) = self.table.borrow_mut().get_mut(key) {
-                    flow.flee();
+                let service = self.look(&self.door.borrow());
+                if let Some(service) = service
+                    && let Some(flow) = self.table.borrow_mut().get_mut(key)
+                {
+                    flow.flee(&self.shared, &service);
                 }
                 None
             }
@@ -327,6 +347,12 @@ impl Exchange {
     fn evict(&self, table: &mut Table<Flow>, service: &Service, now: Instant) -> bool {
         let idle: Duration = service.forwarding.timeouts.udp_idle;
         let Some(flow) = table.take_idle(now, idle) else { return false };
+        if let Some(home) = &flow.home
+            && let Some(ttl) = service.forwarding.affinity
+        {
+            let (source, ms) = (Source::of(flow.source()), self.shared.ms(now));
+            self.shared.totals.affinity().ended(&service.name, source, home.tenancy.serial(), ttl, ms);
+        }
         // A flow has no other end than silence.
         flow.end(&self.shared, &End::of(Kind::Finished), now);
         true

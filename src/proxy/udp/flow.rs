@@ -1,18 +1,19 @@
 //! One client's flow: what it holds from its first datagram until it has been still for long enough.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::datagrams::Reason;
 use super::home::Home;
-use super::room::{self, Seat};
-use crate::catalog::live::Live;
+use crate::catalog::service::Service;
 use crate::catalog::traffic;
+use crate::proxy::admission::Admitted;
 use crate::proxy::connection;
+use crate::proxy::ejection;
 use crate::proxy::end::End;
-use crate::proxy::plan::Door;
+use crate::proxy::plan::{Door, Standing};
 use crate::proxy::roll::Entered;
 use crate::proxy::tally::Tally;
 use crate::proxy::totals::{Count, Taken};
@@ -25,11 +26,12 @@ pub(super) struct Flow {
     pub(super) home: Option<Home>,
     /// The view in which its home was last looked at.
     pub(super) epoch: u32,
-    /// The backend that refused it, until another has answered.
-    pub(super) shunned: Option<Arc<Live>>,
+    /// The serial of the backend that refused it, until another has answered.
+    pub(super) shunned: Option<u32>,
     entered: Entered,
     tally: Arc<Tally>,
-    _seat: Seat,
+    standing: Arc<Standing>,
+    _admitted: Admitted,
     _taken: Taken,
     _counted: traffic::Flow,
 }
@@ -51,23 +53,31 @@ impl Flow {
             return Err(Reason::Strange);
         }
         let tally = shared.tally(service).ok_or(Reason::NoBackend)?;
-        let seat = room::enter(&door.standing, &door.limits, client.ip())?;
         let most = shared.plan.borrow().limits.connections;
         let taken = shared.totals.take(Count::Connections, most).ok_or(Reason::Overloaded)?;
+        // Last, so that nobody's allowance is used up for nothing.
+        let admitted = door.admission.admit(&door.limits, client.ip(), shared.ms(now))?;
         let entered = shared.roll.enter(client, door.key, now);
         let _ = entered.entry.service.set(Arc::clone(service));
         tally.connections.fetch_add(1, Ordering::Relaxed);
         tally.open.fetch_add(1, Ordering::Relaxed);
+        door.standing.open.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             home: None,
             epoch: 0,
             shunned: None,
             entered,
             tally,
-            _seat: seat,
+            standing: Arc::clone(&door.standing),
+            _admitted: admitted,
             _taken: taken,
             _counted: door.flows.begin(),
         })
+    }
+
+    /// Who it belongs to.
+    pub(super) fn source(&self) -> IpAddr {
+        self.entered.entry.client.get().ip()
     }
 
     /// Moves in.
@@ -76,9 +86,13 @@ impl Flow {
         self.entered.entry.backend.replace(Some(Arc::clone(backend)));
     }
 
-    /// Moves out because the backend is not there.
-    pub(super) fn flee(&mut self) {
-        self.shunned = self.home.take().map(|home| home.blame());
+    /// Moves out because the backend is not there, which is counted against it.
+    pub(super) fn flee(&mut self, shared: &Shared, service: &Service) {
+        let Some(mut home) = self.home.take() else { return };
+        self.shunned = Some(home.tenancy.serial());
+        if home.tenancy.lasts(service) {
+            connection::blame(shared, service, home.tenancy.index());
+        }
     }
 
     /// Counts what went to the backend.
@@ -92,7 +106,13 @@ impl Flow {
     }
 
     /// Counts what came from the backend, which is proven by it.
-    pub(super) fn came_down(&mut self, octets: u64, now: Instant) {
+    pub(super) fn came_down(
+        &mut self,
+        shared: &Shared,
+        service: Option<&Service>,
+        octets: u64,
+        now: Instant,
+    ) {
         self.shunned = None;
         let entry = &self.entered.entry;
         if entry.down.get() == 0 {
@@ -101,6 +121,13 @@ impl Flow {
         entry.down.set(entry.down.get() + octets);
         entry.moved.set(now);
         if let Some(home) = &mut self.home {
+            if !home.is_proven
+                && let Some(service) = service
+                && home.tenancy.lasts(service)
+            {
+                home.is_proven = true;
+                ejection::served(service, home.tenancy.index(), shared.ms(now));
+            }
             home.down += octets;
         }
     }
@@ -119,5 +146,6 @@ impl Flow {
 impl Drop for Flow {
     fn drop(&mut self) {
         self.tally.open.fetch_sub(1, Ordering::Relaxed);
+        self.standing.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Home {
     pub(super) tenancy: Tenancy,
     pub(super) up: u64,
     pub(super) down: u64,
+    /// The backend has answered here.
+    pub(super) is_proven: bool,
     /// What the backend is told before the next datagram.
     pub(super) preface: Option<Vec<u8>>,
     socket: Rc<AsyncFd<OwnedFd>>,
@@ -40,17 +42,11 @@ impl Home {
     ) -> Self {
         backend.live.carried.connections.fetch_add(1, Ordering::Relaxed);
         let tenancy = Tenancy::new(backend, index);
-        Self { tenancy, up: 0, down: 0, preface, socket, _place: place, _replies: replies }
+        Self { tenancy, up: 0, down: 0, is_proven: false, preface, socket, _place: place, _replies: replies }
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
-    }
-
-    /// Counts against the backend that it, or the way to it, refused what was sent.
-    pub(super) fn blame(&self) -> Arc<Live> {
-        self.tenancy.live.carried.failures.fetch_add(1, Ordering::Relaxed);
-        Arc::clone(&self.tenancy.live)
     }
 }
 
@@ -75,6 +71,16 @@ impl Tenancy {
     fn new(backend: &Backend, index: usize) -> Self {
         let chosen_down = backend.known.verdict == Verdict::Down;
         Self { live: Arc::clone(&backend.live), index, chosen_down }
+    }
+
+    /// Its number among all backends of the process.
+    pub(super) fn serial(&self) -> u32 {
+        self.live.serial()
+    }
+
+    /// Where the flow lives among the backends of the snapshot in which it was last looked at.
+    pub(super) fn index(&self) -> usize {
+        self.index
     }
 
     /// Whether the flow stays, as things are now. One that drains, or is ejected, keeps what it has; whoever was sent
@@ -126,6 +132,7 @@ mod tests {
             address: ([192, 0, 2, 1], 53).into(),
             region: "".into(),
             country: None,
+            far: 0,
             weight: 2,
             soft_limit: 100,
             hard_limit: 0,

@@ -1,6 +1,6 @@
 //! The flows of one door at one worker: found by client, and in the order in which something last moved.
 //!
-//! Pure: told the time. It takes what it is given; who may come in, [`super::room`] says.
+//! Pure: told the time. It takes what it is given; who may come in, [`super::flow`] says.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -203,6 +203,8 @@ fn a_flood_of_datagrams_does_not_starve_connections() {
             proxy_from: vec![],
             entrance: Entrance::Service("dns".into()),
             flows: Arc::default(),
+            admission: Arc::default(),
+            handshake: Duration::ZERO,
             standing: Arc::default(),
         };
         let mut doors = plan.doors.clone();

@@ -61,6 +61,7 @@ impl Echo {
             address: self.address,
             region: "".into(),
             country: None,
+            far: 0,
             weight: 2,
             soft_limit: 100,
             hard_limit,
@@ -112,6 +113,8 @@ impl Rig {
                     proxy_from: vec![],
                     entrance: Entrance::Service("dns".into()),
                     flows: Arc::default(),
+                    admission: Arc::default(),
+                    handshake: Duration::ZERO,
                     standing: Arc::clone(&standing),
                 }),
             )]
