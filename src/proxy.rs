@@ -21,6 +21,7 @@ pub mod stream;
 pub mod tally;
 pub mod tls;
 pub mod totals;
+pub mod udp;
 pub mod wheel;
 pub mod worker;
 

@@ -179,7 +179,7 @@ async fn prove(shared: &Rc<Shared>, door: &Door, client: Stream, from: SocketAdd
 }
 
 /// A backend failed a client.
-fn blame(shared: &Shared, service: &Service, index: usize) {
+pub(super) fn blame(shared: &Shared, service: &Service, index: usize) {
     let backend = &service.backends[index];
     backend.live.carried.failures.fetch_add(1, Ordering::Relaxed);
     let failed = ejection::failed(service, index, shared.ms(Instant::now()));
@@ -238,7 +238,8 @@ impl Drop for Inside<'_> {
     }
 }
 
-fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
+/// Writes an end to the access log, if it is one to be logged.
+pub(super) fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
     let plan = shared.plan.borrow();
     let is_orderly = end.kind.is_orderly();
     match shared.sampler.wants(&plan.limits.access_log, is_orderly, plan.workers, now) {

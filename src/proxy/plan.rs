@@ -13,6 +13,7 @@ use super::admission::Admission;
 use super::tally::Tally;
 use super::tls::store::{Names, Route, Terminate, server_config};
 use super::tls::tickets::Tickets;
+use super::udp::datagrams::Datagrams;
 use crate::catalog::traffic::{FlowBook, Flows};
 use crate::config::Config;
 use crate::config::listen::{Limits, Listen, Protocol, Security, ServerName, SocketOptions, Tls};
@@ -53,11 +54,13 @@ pub struct Door {
 /// How a door stands, over all workers.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// Connections open here.
+    /// Connections open here, or flows.
     pub open: AtomicU32,
     /// Workers that listen here.
     pub listening: AtomicU32,
-    /// Why one of them does not.
+    /// What a door of datagrams carried.
+    pub datagrams: Datagrams,
+    /// Why one of them does not listen.
     error: Mutex<Option<String>>,
 }
 

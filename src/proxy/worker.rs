@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,17 +16,20 @@ use tracing::warn;
 
 use super::ProxyError;
 use super::access::Sampler;
-use super::door::{self, Opened};
-use super::plan::{DoorKey, Plan};
+use super::door;
+use super::plan::{Door, DoorKey, Plan};
 use super::pulse::Wrist;
 use super::roll::Roll;
 use super::tally::Tally;
 use super::totals::Totals;
+use super::udp;
 use super::wheel::{TICK, Wheel};
 use crate::catalog::traffic::Closing;
 use crate::catalog::view::View;
+use crate::config::listen::Protocol;
 use crate::observe::status::traffic::RollCall;
 use crate::supervise::local::spawn_for_the_thread;
+use crate::sys::datagram::Batch;
 
 /// How long nothing may be open before a worker that is told to stop believes that nothing comes any more.
 const QUIET: Duration = Duration::from_millis(50);
@@ -47,6 +51,8 @@ pub(super) struct Shared {
     /// What came before is to be closed, by address; and everything, once the process goes.
     closing: RefCell<Arc<Closing>>,
     is_leaving: Cell<bool>,
+    /// Borrowed between two awaits only.
+    pub(super) batch: RefCell<Batch>,
     started: Instant,
     /// The time of the last tick.
     now: Cell<Instant>,
@@ -134,6 +140,7 @@ impl Worker {
             sampler: Sampler::new(started),
             closing: RefCell::new(closing.borrow_and_update().clone()),
             is_leaving: Cell::new(false),
+            batch: RefCell::default(),
             started,
             now: Cell::new(Instant::now()),
             dice: Cell::new(seed | 1),
@@ -210,7 +217,7 @@ impl Doors {
                 opened.change(Arc::clone(wanted));
                 continue;
             }
-            match door::open(shared, Arc::clone(wanted)) {
+            match Opened::open(shared, Arc::clone(wanted)) {
                 Ok(opened) => {
                     if self.refused.remove(key).is_some() {
                         wanted.standing.explain(None);
@@ -230,6 +237,29 @@ impl Doors {
     fn retry(&mut self, shared: &Rc<Shared>) {
         if self.refused.values().any(|since| since.elapsed() >= TRY_AGAIN) {
             self.follow(shared);
+        }
+    }
+}
+
+/// A door of either kind. Dropping it closes it.
+#[derive(Debug)]
+enum Opened {
+    Streams(door::Opened),
+    Datagrams(udp::Opened),
+}
+
+impl Opened {
+    fn open(shared: &Rc<Shared>, wanted: Arc<Door>) -> io::Result<Self> {
+        match wanted.key.protocol {
+            Protocol::Tcp => door::open(shared, wanted).map(Self::Streams),
+            Protocol::Udp => udp::open(shared, wanted).map(Self::Datagrams),
+        }
+    }
+
+    fn change(&mut self, wanted: Arc<Door>) {
+        match self {
+            Self::Streams(opened) => opened.change(wanted),
+            Self::Datagrams(opened) => opened.change(wanted),
         }
     }
 }
