@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 
 use super::admission::Admission;
 use super::tally::Tally;
-use super::tls::store::{Names, Route, Terminate, server_config};
+use super::tls::store::{Names, Route, Terminate};
 use super::tls::tickets::Tickets;
 use crate::catalog::traffic::{FlowBook, Flows};
 use crate::config::Config;
@@ -91,12 +91,11 @@ pub struct Plan {
     pub doors: BTreeMap<DoorKey, Arc<Door>>,
     /// By service.
     pub tallies: BTreeMap<Arc<str>, Arc<Tally>>,
+    /// Keys of TLS sessions, which the workers tell the time.
+    pub tickets: Arc<Tickets>,
     /// How many workers share this plan.
     pub workers: u32,
 }
-
-/// How long clients may keep a ticket, in seconds; its key may be gone before.
-const TICKET_LIFETIME: u32 = 12 * 3600;
 
 /// Makes plans; keeps what must outlive each.
 #[derive(Debug)]
@@ -117,7 +116,7 @@ impl Planner {
             flows: FlowBook::new(),
             standings: BTreeMap::new(),
             terminations: Vec::new(),
-            tickets: Arc::new(Tickets::new(TICKET_LIFETIME)),
+            tickets: Arc::default(),
             tallies: BTreeMap::new(),
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
         }
@@ -180,7 +179,9 @@ impl Planner {
         self.tallies.retain(|name, _| config.services.contains_key(&**name));
         let doors = doors.into_iter().map(|(key, door)| (key, Arc::new(door))).collect();
         let limits = config.proxy.clone();
-        Plan { limits, doors, tallies: self.tallies.clone(), workers: self.workers }
+        self.tickets.set_interval(limits.ticket_rotation);
+        let tickets = Arc::clone(&self.tickets);
+        Plan { limits, doors, tallies: self.tallies.clone(), tickets, workers: self.workers }
     }
 
     /// How clients of a listener find this service by name; None where they need no name.
@@ -199,10 +200,7 @@ impl Planner {
                 // What did not change stays, so that a certificate of our own does too.
                 let terminate = match before.iter().position(|(known, _)| known == tls) {
                     Some(at) => before[at].1.clone(),
-                    None => {
-                        let config = server_config(tls, &self.tickets)?;
-                        Terminate { config, acme: tls.acme }
-                    }
+                    None => Terminate::new(tls, &self.tickets)?,
                 };
                 self.terminations.push((Arc::clone(tls), terminate.clone()));
                 Ok(Some((tls.names.clone(), Route { service, terminate: Some(terminate) })))

@@ -141,6 +141,12 @@ impl Sealer {
         self.0.count >= self.0.most
     }
 
+    /// As after the last record that its key may seal.
+    #[cfg(test)]
+    pub(super) fn wear_out(&mut self) {
+        self.0.most = self.0.count;
+    }
+
     /// Seals a record in place: `record` has [`before`](Self::before) octets of room, the plaintext, at most
     /// [`MOST_PLAIN`], and [`behind`](Self::behind) octets of room.
     pub fn seal(&mut self, content: Content, record: &mut [u8]) {
