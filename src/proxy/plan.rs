@@ -126,14 +126,14 @@ impl Planner {
     pub fn plan(&mut self, config: &Config) -> Plan {
         let mut doors: BTreeMap<DoorKey, Door> = BTreeMap::new();
         let mut names: BTreeMap<DoorKey, Names> = BTreeMap::new();
-        let mut before = std::mem::take(&mut self.terminations);
+        let before = std::mem::take(&mut self.terminations);
         for (name, service) in &config.services {
             let name: Arc<str> = name.as_str().into();
             if !service.listen.is_empty() {
                 self.tallies.entry(Arc::clone(&name)).or_default();
             }
             for listen in &service.listen {
-                let route = self.route(listen, &name, &mut before);
+                let route = self.route(listen, &name, &before);
                 for port in listen.ports.clone() {
                     let key =
                         DoorKey { protocol: listen.protocol, address: SocketAddr::new(listen.address, port) };
@@ -190,7 +190,7 @@ impl Planner {
         &mut self,
         listen: &Listen,
         service: &Arc<str>,
-        before: &mut Vec<(Arc<Tls>, Terminate)>,
+        before: &[(Arc<Tls>, Terminate)],
     ) -> Result<Option<(Vec<ServerName>, Route)>, String> {
         let service = Arc::clone(service);
         match &listen.security {

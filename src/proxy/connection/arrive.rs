@@ -95,7 +95,8 @@ async fn by_name(shared: &Shared, names: &Names, client: &Stream) -> Result<Arri
             }
         },
         Some(terminate) => {
-            let handshake = Handshake::new(Arc::clone(terminate.config(&hello))).map_err(|error| refused(&error))?;
+            let handshake =
+                Handshake::new(Arc::clone(terminate.config(&hello))).map_err(|error| refused(&error))?;
             let mut first = Vec::new();
             let tls = shake(client, Box::new(handshake), said, &mut first).await?;
             Ok(Arrived { service, first, tls: Some(tls), server_name, to: None })

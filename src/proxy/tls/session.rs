@@ -179,7 +179,7 @@ fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>) 
                 return Ok(());
             }
             Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
-                room = size.required_size
+                room = size.required_size;
             }
             Err(_) => {
                 out.truncate(at);

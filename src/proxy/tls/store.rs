@@ -65,7 +65,10 @@ impl Terminate {
 
 impl fmt::Debug for Terminate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terminate").field("acme", &self.acme).field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Terminate")
+            .field("acme", &self.acme)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 

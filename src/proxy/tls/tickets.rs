@@ -72,7 +72,6 @@ impl Default for Tickets {
 }
 
 impl Tickets {
-
     /// Changes how often it turns.
     pub fn set_interval(&self, every: Duration) {
         self.write().every = every;

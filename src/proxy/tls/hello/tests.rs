@@ -125,10 +125,8 @@ fn what_is_no_hello_is_told_from_what_is_not_whole() {
         }
     }
     // One octet of the message in each record: the headers count too.
-    let drip: Vec<u8> = handshake(&[extension(51, &[9; 4_000])], &[0x1301])
-        .chunks(1)
-        .flat_map(record)
-        .collect();
+    let drip: Vec<u8> =
+        handshake(&[extension(51, &[9; 4_000])], &[0x1301]).chunks(1).flat_map(record).collect();
     assert_eq!(Hello::read(&drip[..MOST_HELLO - 1]), Ok(None));
     assert_eq!(Hello::read(&drip[..MOST_HELLO]), Err(HelloError::TooLong));
     let malformed = [

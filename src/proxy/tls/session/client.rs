@@ -99,7 +99,8 @@ impl Server {
 
     /// A handshake with a client that has not said anything.
     pub(super) fn handshake(&self) -> Handshake {
-        let hello = Hello { server_name: None, alpn: Box::default(), versions: Vec::new(), prefers_chacha: false };
+        let hello =
+            Hello { server_name: None, alpn: Box::default(), versions: Vec::new(), prefers_chacha: false };
         Handshake::new(Arc::clone(self.terminate.config(&hello))).unwrap()
     }
 }
@@ -118,9 +119,9 @@ pub(super) fn client(
     let builder = ClientConfig::builder_with_provider(preferring(preference));
     let builder = builder.with_protocol_versions(&[version]).unwrap().with_root_certificates(roots);
     let mut config = match certificate {
-        Some((leaf, key)) => builder
-            .with_client_auth_cert(vec![leaf.into()], PrivatePkcs8KeyDer::from(key).into())
-            .unwrap(),
+        Some((leaf, key)) => {
+            builder.with_client_auth_cert(vec![leaf.into()], PrivatePkcs8KeyDer::from(key).into()).unwrap()
+        }
         None => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::in_memory_sessions(8);

@@ -21,7 +21,8 @@ fn plain_client(version: &'static rustls::SupportedProtocolVersion) -> Arc<Clien
 }
 
 fn pair(version: &'static rustls::SupportedProtocolVersion) -> Pair {
-    shake(&Server::new(&section(Kind::Ecdsa)), &plain_client(version), usize::MAX).unwrap_or_else(|it| panic!("{it:?}"))
+    shake(&Server::new(&section(Kind::Ecdsa)), &plain_client(version), usize::MAX)
+        .unwrap_or_else(|it| panic!("{it:?}"))
 }
 
 /// Octets that are not the same anywhere.
@@ -43,7 +44,8 @@ fn every_version_cipher_and_key_in_parts_of_any_size() {
                 for part in [1, 7, 100, usize::MAX] {
                     let mut config = client(version, preference, None);
                     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
-                    let mut pair = shake(&server, &Arc::new(config), part).unwrap_or_else(|it| panic!("{it:?}"));
+                    let mut pair =
+                        shake(&server, &Arc::new(config), part).unwrap_or_else(|it| panic!("{it:?}"));
                     let agreed = &pair.agreed;
                     assert_eq!(agreed.alpn.as_deref(), Some(&b"h2"[..]), "ours is preferred");
                     assert!(agreed.cipher.contains(cipher), "{agreed:?}");
@@ -65,7 +67,10 @@ fn a_client_too_old_is_told() {
     let mut tls = section(Kind::Ecdsa);
     tls.minimum = TlsVersion::V1_3;
     let Err(failed) = shake(&Server::new(&tls), &plain_client(V12), usize::MAX) else { panic!("too old") };
-    assert!(matches!(failed.client, Some(Error::AlertReceived(AlertDescription::ProtocolVersion))), "{failed:?}");
+    assert!(
+        matches!(failed.client, Some(Error::AlertReceived(AlertDescription::ProtocolVersion))),
+        "{failed:?}"
+    );
 }
 
 #[test]
@@ -76,7 +81,8 @@ fn no_common_protocol_is_told() {
         let Err(failed) = shake(&Server::new(&section(Kind::Ecdsa)), &Arc::new(config), usize::MAX) else {
             panic!("nothing in common")
         };
-        let Failed { server: Some(TlsError::Handshake(Error::NoApplicationProtocol)), client: Some(told) } = failed
+        let Failed { server: Some(TlsError::Handshake(Error::NoApplicationProtocol)), client: Some(told) } =
+            failed
         else {
             panic!("{failed:?}")
         };
@@ -110,7 +116,8 @@ fn clients_show_certificates_where_they_must() {
     let required = ClientCertificates::Required(vec![AUTHORITY.der.clone()]);
     let optional = ClientCertificates::Optional(vec![AUTHORITY.der.clone()]);
     let known = leaf("client-7", Kind::Ecdsa);
-    let identity = ClientIdentity { fingerprint: fingerprint(&known.0), common_name: Some("client-7".to_owned()) };
+    let identity =
+        ClientIdentity { fingerprint: fingerprint(&known.0), common_name: Some("client-7".to_owned()) };
     for version in [V12, V13] {
         let mut tls = section(Kind::Ecdsa);
         tls.clients = required.clone();
@@ -121,7 +128,9 @@ fn clients_show_certificates_where_they_must() {
             assert_eq!((pair.agreed.is_resumed, &pair.agreed.client), (is_resumed, &Some(identity.clone())));
             assert_eq!(pair.send_down(b"x", 1), b"x");
         }
-        let Err(failed) = shake(&server, &plain_client(version), usize::MAX) else { panic!("nobody's client") };
+        let Err(failed) = shake(&server, &plain_client(version), usize::MAX) else {
+            panic!("nobody's client")
+        };
         assert!(failed.server.is_some(), "{failed:?}");
         let mut stranger = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
         stranger.is_ca = rcgen::IsCa::NoCa;
