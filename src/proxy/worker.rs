@@ -171,7 +171,9 @@ impl Worker {
                     drop(reply.send(shared.roll.list(most, index, Instant::now())));
                 }
                 _ = tick.tick() => {
-                    shared.now.set(Instant::now());
+                    let now = Instant::now();
+                    shared.now.set(now);
+                    shared.plan.borrow().tickets.handle_time(now);
                     shared.wheel.tick(started.elapsed());
                     doors.retry(&shared);
                 }

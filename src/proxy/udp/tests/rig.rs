@@ -132,7 +132,16 @@ impl Rig {
             calls.push(call);
             lines.push(line);
             let (plan, view) = (plan.subscribe(), view.subscribe());
-            let worker = Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, started);
+            let worker = Worker::new(
+                index,
+                plan,
+                view,
+                Arc::clone(&totals),
+                asked,
+                wrist,
+                watch::channel(Arc::default()).1,
+                started,
+            );
             let stop = stop.clone();
             running.push(thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread();
