@@ -209,7 +209,13 @@ fn a_flood_of_datagrams_does_not_starve_connections() {
         };
         let mut doors = plan.doors.clone();
         doors.insert(key, Arc::new(tcp));
-        let plan_of = Plan { limits: plan.limits.clone(), doors, tallies: plan.tallies.clone(), workers: 1 };
+        let plan_of = Plan {
+            limits: plan.limits.clone(),
+            doors,
+            tallies: plan.tallies.clone(),
+            tickets: Arc::default(),
+            workers: 1,
+        };
         *plan = Arc::new(plan_of);
     });
     let stop = AtomicBool::new(false);

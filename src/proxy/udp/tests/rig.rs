@@ -120,6 +120,7 @@ impl Rig {
             )]
             .into(),
             tallies: [("dns".into(), Arc::default())].into(),
+            tickets: Arc::default(),
             workers: workers as u32,
         };
         let (plan, _) = watch::channel(Arc::new(plan));
