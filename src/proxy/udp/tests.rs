@@ -214,6 +214,7 @@ fn a_flood_of_datagrams_does_not_starve_connections() {
             doors,
             tallies: plan.tallies.clone(),
             tickets: Arc::default(),
+            pop: "gru1".into(),
             workers: 1,
         };
         *plan = Arc::new(plan_of);
