@@ -91,6 +91,23 @@ impl Link {
         }
     }
 
+    /// Whether the other side said that it sends no more (close_notify). Some then wait for ours before
+    /// they close, and there is no event to wait for.
+    #[must_use]
+    pub fn has_said_goodbye(&mut self) -> bool {
+        let state = self.tls.as_mut().and_then(|tls| tls.process_new_packets().ok());
+        state.is_some_and(|state| state.peer_has_closed())
+    }
+
+    /// Ends it as a client should: with close_notify behind TLS.
+    pub fn close(mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // Whoever is gone already does not miss it.
+            let _ = flush(tls, &mut self.stream);
+        }
+    }
+
     /// Gives TLS up: what comes from now on is ciphertext that nobody reads. It keeps the load cheaper than
     /// any proxy that it measures.
     #[must_use]

@@ -53,7 +53,9 @@ impl Exchanges {
     /// A new connection with its first request.
     fn dial(&mut self, token: usize, now: Instant) {
         let slot = &mut self.slots[token];
-        slot.link = None;
+        if let Some(link) = slot.link.take() {
+            link.close();
+        }
         let fresh = Link::dial(&self.target).and_then(|link| {
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
             self.epoll.add(&link, EpollEvent::new(flags, token as u64))?;
@@ -193,6 +195,9 @@ impl Slot {
                         return Err(io::Error::other("the answer is not the request"));
                     }
                     self.received += count;
+                    if self.received == FRAME && ask == Ask::Close && link.has_said_goodbye() {
+                        return Ok(Answer::Ended);
+                    }
                     if self.received == FRAME && !ended {
                         return Ok(Answer::Whole);
                     }

@@ -30,7 +30,8 @@ fn configuration(setting: &Setting, splice: bool) -> String {
     format!(
         "global
     nbthread 1
-    maxconn 8000
+    maxconn 7000
+    maxpipes 1000
     {global}
     tune.ssl.cachesize 0
     ssl-default-bind-options no-tls-tickets
