@@ -165,12 +165,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(
-        found: BTreeMap<Peer, Found>,
-        work: &Path,
-        window: Duration,
-        verbose: bool,
-    ) -> io::Result<Self> {
+    fn new(found: BTreeMap<Peer, Found>, work: &Path, window: Duration, verbose: bool) -> io::Result<Self> {
         // Each idle connection has two sockets here; a proxy, which inherits the bound, has two as well.
         descriptors::allow(2 * IDLE + 2_000)?;
         let cores = Cores::choose()?;
@@ -219,7 +214,9 @@ impl Bench {
     /// Half of what HAProxy carries on 64 connections; of whoever is there if HAProxy is not.
     fn calibrate(&mut self, peers: &[Peer]) {
         let haproxy = [Peer::HaproxyNosplice, Peer::HaproxySplice];
-        let Some(peer) = haproxy.iter().chain(peers).find(|peer| peers.contains(peer)).copied() else { return };
+        let Some(peer) = haproxy.iter().chain(peers).find(|peer| peers.contains(peer)).copied() else {
+            return;
+        };
         let known = self.results.per_second(Column::Small64, peer);
         let whole = known.map_or_else(
             || match self.measure(Column::Small64, peer, CALIBRATION)?.outcome {

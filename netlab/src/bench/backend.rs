@@ -94,9 +94,17 @@ struct Connection {
 
 enum Doing {
     /// Frames: what of the next one has come, and what of answers has not gone.
-    Frames { partial: Vec<u8>, unsent: Vec<u8>, last: bool },
-    Downloading { at: usize },
-    Uploading { check: Check },
+    Frames {
+        partial: Vec<u8>,
+        unsent: Vec<u8>,
+        last: bool,
+    },
+    Downloading {
+        at: usize,
+    },
+    Uploading {
+        check: Check,
+    },
 }
 
 /// Whether a connection goes on.
@@ -243,7 +251,8 @@ impl Connection {
         if !*last {
             partial.extend_from_slice(&octets[whole..]);
         }
-        let sent = if answered == 0 { 0 } else { again(self.stream.write(&octets[..answered]))?.unwrap_or(0) };
+        let sent =
+            if answered == 0 { 0 } else { again(self.stream.write(&octets[..answered]))?.unwrap_or(0) };
         if sent < answered {
             unsent.extend_from_slice(&octets[sent..answered]);
             return Ok(Go::Writing);
@@ -293,7 +302,9 @@ pub(super) fn discard(stream: &TcpStream, waste: &mut [MaybeUninit<u8>]) -> io::
 pub(super) fn again(done: io::Result<usize>) -> io::Result<Option<usize>> {
     match done {
         Ok(count) => Ok(Some(count)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -110,7 +110,8 @@ impl Method {
         let mut latencies = load.latencies();
         latencies.sort_by(f64::total_cmp);
         let at = |percent| {
-            crate::figures::nearest_rank(&latencies, percent).ok_or_else(|| io::Error::other("no answer at all"))
+            crate::figures::nearest_rank(&latencies, percent)
+                .ok_or_else(|| io::Error::other("no answer at all"))
         };
         let outcome = Outcome::Latency { p50: at(50.0)?, p99: at(99.0)?, cpu_percent };
         Ok(Sample { outcome, broken: load.broken().clone() })

@@ -297,7 +297,8 @@ mod tests {
     #[test]
     fn a_round_that_one_of_them_lacks_is_left_out() {
         let column = Column::Small64;
-        let mut results = results(&[(column, Peer::EdgeProxy, &[150.0]), (column, Peer::HaproxySplice, &[100.0])]);
+        let mut results =
+            results(&[(column, Peer::EdgeProxy, &[150.0]), (column, Peer::HaproxySplice, &[100.0])]);
         results.add(column, Peer::EdgeProxy, 1, work(7.0));
         let figures = results.figures();
         assert_eq!(figures["small_64_over_haproxy_splice"].n, 1);

@@ -45,7 +45,10 @@ impl Tree {
     /// Resident memory in KiB, exact (`smaps_rollup`; the counters in `statm` lag by pages per processor).
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
-        self.pids.iter().filter_map(|pid| resident(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)).sum()
+        self.pids
+            .iter()
+            .filter_map(|pid| resident(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?))
+            .sum()
     }
 }
 

@@ -31,9 +31,15 @@ pub struct Bulk {
 
 enum Transfer {
     /// The first octets, through the link and compared.
-    Beginning { link: Link, check: Check },
+    Beginning {
+        link: Link,
+        check: Check,
+    },
     Counting(TcpStream),
-    Sending { stream: Link, at: usize },
+    Sending {
+        stream: Link,
+        at: usize,
+    },
 }
 
 impl Bulk {
@@ -70,11 +76,13 @@ impl Bulk {
     fn ready(&mut self, token: usize) {
         let Some(transfer) = self.transfers.get_mut(token).and_then(Option::as_mut) else { return };
         let moved = match transfer {
-            Transfer::Beginning { link, check } => link.receive(&mut self.buffer).and_then(|read| match read {
-                Some(count) if check.takes(&self.buffer[..count]) => Ok(read),
-                None => Ok(None),
-                _ => Err(io::Error::other("what came is not what was sent")),
-            }),
+            Transfer::Beginning { link, check } => {
+                link.receive(&mut self.buffer).and_then(|read| match read {
+                    Some(count) if check.takes(&self.buffer[..count]) => Ok(read),
+                    None => Ok(None),
+                    _ => Err(io::Error::other("what came is not what was sent")),
+                })
+            }
             Transfer::Counting(stream) => again(discard(stream, &mut self.waste)),
             Transfer::Sending { stream, at } => stream.send(&pattern()[*at..]).map(|sent| {
                 *at = (*at + sent) % PATTERN;

@@ -26,8 +26,7 @@ pub(super) fn start(setting: &Setting, namespace: &Namespace) -> io::Result<Edge
         ("bench.pem".to_owned(), fs::read_to_string(&setting.certificate.chain)?),
         ("bench.key".to_owned(), fs::read_to_string(&setting.certificate.key)?),
     ]);
-    let mut edgeproxy =
-        EdgeProxy::new(namespace, &setting.work, &configuration(setting), &secrets)?;
+    let mut edgeproxy = EdgeProxy::new(namespace, &setting.work, &configuration(setting), &secrets)?;
     edgeproxy.start()?;
     Ok(edgeproxy)
 }

