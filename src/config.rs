@@ -7,6 +7,7 @@ pub mod admin;
 pub mod anycast;
 mod base64;
 pub mod bgp;
+mod certificate;
 mod decode;
 pub mod diff;
 pub mod duration;
@@ -23,6 +24,7 @@ mod read;
 mod secret;
 pub mod services;
 pub mod signature;
+pub mod size;
 mod tree;
 
 use std::collections::BTreeMap;

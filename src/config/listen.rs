@@ -39,7 +39,8 @@ pub enum Security {
     Plain,
     /// TLS ends here.
     Terminate(Arc<Tls>),
-    /// The ClientHello names the service; TLS ends at the backend.
+    /// The ClientHello names the service; TLS ends at the backend. Without names: whatever no other listener here
+    /// claims.
     Passthrough { names: Vec<ServerName> },
 }
 
@@ -47,13 +48,35 @@ pub enum Security {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerName(pub String);
 
+impl ServerName {
+    /// Reads a name in letters of either case; None if no client could ask for it.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        let letters = |label: &str| label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_');
+        let label = |label: &str| {
+            (1..=63).contains(&label.len()) && letters(label) && !label.starts_with('-') && !label.ends_with('-')
+        };
+        // RFC 1035 §2.3.4. RFC 6066 §3: an address is no server name.
+        let fits = text.len() <= 253 && name.split('.').all(label);
+        let address = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|it| it.is_ascii_digit()));
+        (fits && !address).then(|| Self(text.to_ascii_lowercase()))
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// TLS that ends at the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     pub identity: Identity,
-    /// Names that lead here. Default: those of the certificate. Empty: whatever no other listener here claims.
+    /// Names that lead here, at most 256. Default: those of the certificate. Empty: whatever no other listener here claims.
     pub names: Vec<ServerName>,
-    /// Offered protocols, by preference. Default none: ALPN is not answered.
+    /// Offered protocols, by preference, at most 16. Default none: ALPN is not answered.
     pub alpn: Vec<String>,
     pub minimum: TlsVersion,
     pub clients: ClientCertificates,
@@ -116,13 +139,15 @@ pub enum ClientCertificates {
 /// Bounds of one listener; 0 is no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// Connections (or UDP flows) at once. Default 0; for UDP 65,536.
+    /// Connections (or UDP flows) at once. 0 to 4,000,000; default 0, for UDP 65,536.
     pub connections: u32,
-    /// Connections at once from one source: an IPv4 address or an IPv6 /64. Default 0.
+    /// Connections at once from one source: an IPv4 address or an IPv6 /64. 0 to 4,000,000;
+    /// default 0.
     pub per_source: u32,
-    /// New connections a second from one source, IPv4 /32 or IPv6 /64; a /48 may have eight times that. Default 0.
+    /// New connections a second from one source, IPv4 /32 or IPv6 /64; a /48 may have eight times that. 0 to
+    /// 1,000,000; default 0.
     pub rate: u32,
-    /// How many may come at once before `rate` counts. Default: `rate`.
+    /// How many may come at once before `rate` counts. 1 to 1,000,000; default: `rate`.
     pub burst: u32,
 }
 
@@ -131,11 +156,12 @@ pub struct Limits {
 pub struct SocketOptions {
     /// Accept only with the first data (TCP_DEFER_ACCEPT): a little faster, and wrong where servers speak first.
     pub defer_accept: bool,
-    /// The queue of TCP Fast Open; 0: off, the default.
+    /// The queue of TCP Fast Open. 0 to 65,535; 0: off, the default.
     pub fast_open: u32,
-    /// Idle time before keepalive probes. 0: off. Default 60 s.
+    /// Idle time before keepalive probes. 1 s to 2 h, in whole seconds; 0: off. Default 60 s.
     pub keepalive: Duration,
-    /// Unacknowledged data ends the connection after this (RFC 5482). 0: the kernel's. Default 30 s.
+    /// Unacknowledged data ends the connection after this (RFC 5482). 100 ms to 1 h; 0: the kernel's. Default
+    /// 30 s.
     pub user_timeout: Duration,
     /// Connections that wait for `accept`. 1 to 65,535; default 4,096.
     pub backlog: u32,

@@ -1,4 +1,4 @@
-//! Reads secrets from files that nobody else can read.
+//! Reads the files that the configuration names; secrets only if nobody else can.
 #![expect(clippy::disallowed_methods, reason = "driver: reads the files that the configuration names")]
 
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use super::bgp::Secret;
 /// The longest key that the kernel takes for TCP-MD5 (`TCP_MD5SIG_MAXKEYLEN`).
 const MOST_OCTETS: usize = 80;
 
-/// Why a secret was not taken, and what to do.
+/// Why a file was not taken, and what to do.
 pub(super) struct Refusal {
     pub(super) message: String,
     pub(super) hint: String,
@@ -20,24 +20,7 @@ pub(super) struct Refusal {
 /// Reads a secret; one line end after it does not belong to it.
 pub(super) fn read(path: &Path) -> Result<Secret, Refusal> {
     let shown = path.display();
-    let unreadable = |error: std::io::Error| {
-        refusal(format!("cannot read {shown}: {error}"), "the file must exist and be readable by edgeproxy")
-    };
-    // Asked before opening: a named pipe would wait for a writer.
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(refusal(format!("{shown} is no regular file"), "put the secret in a file of its own"));
-    }
-    if metadata.permissions().mode() & 0o007 != 0 {
-        let mode = metadata.permissions().mode() & 0o777;
-        return Err(refusal(
-            format!("{shown} is open to everybody (mode {mode:o})"),
-            format!("chmod 600 {shown}"),
-        ));
-    }
-    let mut octets = Vec::new();
-    let limit = MOST_OCTETS as u64 + 3;
-    File::open(path).map_err(unreadable)?.take(limit).read_to_end(&mut octets).map_err(unreadable)?;
+    let mut octets = octets(path, Reader::Us, MOST_OCTETS + 3)?;
     if octets.ends_with(b"\n") {
         octets.pop();
         if octets.ends_with(b"\r") {
@@ -54,6 +37,42 @@ pub(super) fn read(path: &Path) -> Result<Secret, Refusal> {
     }
 }
 
-fn refusal(message: String, hint: impl Into<String>) -> Refusal {
-    Refusal { message, hint: hint.into() }
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    Everybody,
+    /// This process and its group.
+    Us,
+}
+
+/// The first octets of a regular file, at most `most`.
+pub(super) fn octets(path: &Path, reader: Reader, most: usize) -> Result<Vec<u8>, Refusal> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| {
+        refusal(format!("cannot read {shown}: {error}"), "the file must exist and be readable by edgeproxy")
+    };
+    // Asked before opening: a named pipe would wait for a writer.
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(refusal(format!("{shown} is no regular file"), "put it in a file of its own"));
+    }
+    if reader == Reader::Us && metadata.permissions().mode() & 0o007 != 0 {
+        let mode = metadata.permissions().mode() & 0o777;
+        return Err(refusal(
+            format!("{shown} is open to everybody (mode {mode:o})"),
+            format!("chmod 600 {shown}"),
+        ));
+    }
+    let mut octets = Vec::new();
+    File::open(path).map_err(unreadable)?.take(most as u64).read_to_end(&mut octets).map_err(unreadable)?;
+    Ok(octets)
+}
+
+/// Whether a file that another room reads later is there, and is a file.
+pub(super) fn is_there(path: &Path) -> Result<(), Refusal> {
+    octets(path, Reader::Everybody, 1).map(drop)
+}
+
+pub(super) fn refusal(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+    Refusal { message: message.into(), hint: hint.into() }
 }

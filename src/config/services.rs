@@ -70,13 +70,15 @@ pub enum SendProxy {
 pub struct Timeouts {
     /// One attempt to reach a backend. 1 ms to 60 s; default 1 s.
     pub connect: Duration,
-    /// All attempts together. Not less than `connect`; default 3 s.
+    /// All attempts together. `connect` to 10 min; default 3 s, or `connect` if that is more.
     pub deadline: Duration,
     /// From the accept to the end of the PROXY header, ClientHello and TLS handshake. 10 ms to 5 min; default 10 s.
     pub handshake: Duration,
-    /// Without an octet either way. 0: for ever. Default 1 h; for UDP 30 s.
+    /// Without an octet either way. 100 ms to 7 days; 0: for ever. Default 1 h.
     pub idle: Duration,
-    /// The same once one side has finished. Default 5 min.
+    /// The same for a flow of UDP, which has no end of its own. 100 ms to 1 h; default 30 s.
+    pub udp_idle: Duration,
+    /// The same once one side has finished. 100 ms to 24 h; default 5 min.
     pub half_closed: Duration,
 }
 
@@ -87,6 +89,7 @@ impl Default for Timeouts {
             deadline: Duration::from_secs(3),
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(3600),
+            udp_idle: Duration::from_secs(30),
             half_closed: Duration::from_secs(300),
         }
     }
@@ -99,7 +102,7 @@ pub struct Ejection {
     pub failures: u32,
     /// How long it stays out the first time; doubles with each further one. 100 ms to 1 h; default 10 s.
     pub time: Duration,
-    /// Never longer than this. Default 300 s.
+    /// Never longer than this. `time` to 24 h; default 300 s.
     pub max_time: Duration,
     /// At most this share of a service's backends is out at once, but always one may be. 0 to 100 %; default 50.
     pub share: u8,
@@ -122,9 +125,11 @@ pub struct Backend {
     pub region: String,
     /// 1 to 1000; default 2.
     pub weight: u32,
-    /// Connections that count as full when backends are compared. 1 to 1,000,000; default 100.
+    /// Connections that count as full when backends are compared. 1 to 1,000,000; default 100, or `hard_limit` if
+    /// that is less.
     pub soft_limit: u32,
-    /// More connections than this are never given to it. 0: no limit; default 150.
+    /// More connections than this are never given to it. `soft_limit` to 1,000,000; 0: no limit; default 150, or
+    /// `soft_limit` if that is more.
     pub hard_limit: u32,
     /// Where it stands: an ISO 3166-1 code of two letters, lower case.
     pub country: Option<String>,
@@ -193,6 +198,8 @@ pub struct Check {
 /// What a probe asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
+    /// Nothing: there are no probes, and every backend counts as up.
+    Off,
     /// A TCP handshake.
     Tcp,
     /// One HTTP/1.1 request.

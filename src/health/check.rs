@@ -200,9 +200,19 @@ impl Check {
         true
     }
 
+    /// Whether there are probes at all.
+    pub(super) fn is_probed(&self) -> bool {
+        self.settings.probe != services::Probe::Off
+    }
+
     /// The verdict as it is shown and counted.
     pub(super) fn verdict(&self) -> Verdict {
-        if self.starved { Verdict::Down } else { self.hysteresis.verdict() }
+        match (self.is_probed(), self.starved) {
+            // The operator vouches for it.
+            (false, _) => Verdict::Up,
+            (true, true) => Verdict::Down,
+            (true, false) => self.hysteresis.verdict(),
+        }
     }
 
     pub(super) fn standing(&self) -> Standing {

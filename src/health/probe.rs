@@ -10,6 +10,7 @@ mod tcp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -21,6 +22,8 @@ use crate::config::services::Probe;
 pub async fn run(job: Job) -> (JobId, Outcome) {
     let (target, settings) = (job.target, &job.settings);
     let answer = match &settings.probe {
+        // Never handed out by the roster; if it were, it would be what it stands for.
+        Probe::Off => Ok(Duration::ZERO),
         Probe::Tcp => tcp::ask(target, settings.source).await,
         // Boxed because HTTP's state is many times that of a handshake.
         Probe::Http(http) => Box::pin(http::ask(target, settings.source, http)).await,

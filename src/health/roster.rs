@@ -84,7 +84,7 @@ pub struct Roster {
     next_id: u64,
     entries: BTreeMap<CheckId, Entry>,
     services: BTreeMap<Arc<str>, Service>,
-    /// INVARIANT: holds exactly the checks of `entries` that have no probe in flight.
+    /// INVARIANT: holds exactly the checks of `entries` that are probed and have no probe in flight.
     due: BTreeSet<Due>,
     /// Probes handed out and not come back, of removed checks too: at most `max_concurrent`.
     flying: BTreeMap<JobId, Flight>,

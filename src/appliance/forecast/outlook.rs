@@ -11,7 +11,7 @@ use crate::announce::reason::Reason;
 use crate::bgp::origin::Route;
 use crate::config::Config;
 use crate::config::anycast::{Anycast, AnycastPrefix};
-use crate::config::services::Service;
+use crate::config::services::{Probe, Service};
 use crate::health::{Levels, Position, ServiceHealth};
 use crate::observe::status::{PrefixStatus, ServiceStatus};
 
@@ -135,7 +135,7 @@ fn binding(anycast: &Anycast, status: Option<&PrefixStatus>) -> Binding {
 }
 
 /// A service of the new configuration as the prober will see it at once: a backend whose question stays the
-/// same keeps its verdict, any other begins unproven.
+/// same keeps its verdict, any other begins unproven; without checks all are up.
 fn service_fact(
     name: &str,
     old: &Config,
@@ -168,6 +168,9 @@ fn service_fact(
 
 /// Whether each backend is up; None: there is no verdict.
 fn verdicts(service: &Service, old: Option<&Service>, status: Option<&ServiceStatus>) -> Vec<Option<bool>> {
+    if service.check.probe == Probe::Off {
+        return vec![Some(true); service.backends.len()];
+    }
     let (Some(old), Some(status)) = (old, status) else { return vec![None; service.backends.len()] };
     let before: BTreeMap<_, _> = old.backends.iter().map(|it| (it.id.as_str(), it)).collect();
     let known: BTreeMap<_, _> =

@@ -25,9 +25,12 @@ pub(super) fn default() -> Check {
     }
 }
 
-/// `backends` are those checked, as far as they could be read.
+/// `off`, or a check; `backends` are those checked, as far as they could be read.
 pub(super) fn decode(spot: &Spot<'_>, backends: Option<&[Backend]>) -> Option<Check> {
     let default = default();
+    if spot.is_off() {
+        return Some(Check { probe: Probe::Off, held_connection: false, ..default });
+    }
     let mut fields = spot.fields()?;
     let probe = match (fields.get("tcp"), fields.get("http")) {
         (Some(_), Some(http)) => {

@@ -2,26 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use super::{check, pop};
+use super::listen::{self, Placed};
+use super::{backend, check, forwarding};
+use crate::config::certificate::Files;
+use crate::config::listen::Protocol;
 use crate::config::read::{Letters, Spot, Unique, shown, whole};
-use crate::config::services::{Backend, Forwarding, Level, Service, Watermark};
+use crate::config::services::{Backend, Level, Service, Watermark};
 
 const MOST_SERVICES: usize = 4096;
-const MOST_BACKENDS: usize = 4096;
+const MOST_LISTENERS: usize = 64;
 const MOST_BACKENDS_IN_ALL: usize = 16_384;
-/// Words of a service that versions to come will take.
-const LATER: [&str; 1] = ["xx"];
 
 /// The section as far as it could be read.
-pub(super) struct Read {
+pub(super) struct Read<'a> {
     pub(super) services: BTreeMap<String, Service>,
     /// Every name, also of services that were refused: whoever names them is not to blame.
     names: Unique,
     /// A service whose name could not be read might be any of those that are named elsewhere.
     nameless: bool,
+    /// By the order of the file, also those of services that were refused.
+    pub(super) listeners: Vec<Placed<'a>>,
 }
 
-impl Read {
+impl Read<'_> {
     /// The names that exist; None if not all of them are known.
     pub(super) fn names(&self) -> Option<&Unique> {
         (!self.nameless).then_some(&self.names)
@@ -29,11 +32,16 @@ impl Read {
 }
 
 /// `region` is that of backends which name none.
-pub(super) fn decode(spot: &Spot<'_>, region: &str) -> Option<Read> {
-    let mut read = Read { services: BTreeMap::new(), names: Unique::default(), nameless: false };
+pub(super) fn decode<'a>(spot: &Spot<'a>, region: &str, files: &Files<'_>) -> Option<Read<'a>> {
+    let mut read = Read {
+        services: BTreeMap::new(),
+        names: Unique::default(),
+        nameless: false,
+        listeners: Vec::new(),
+    };
     let mut backends = 0;
     for entry in spot.filled_list(MOST_SERVICES)? {
-        if let Some(service) = service(&entry, region, &mut read) {
+        if let Some(service) = service(&entry, region, files, &mut read) {
             backends += service.backends.len();
             read.services.insert(service.name.clone(), service);
         }
@@ -47,7 +55,7 @@ pub(super) fn decode(spot: &Spot<'_>, region: &str) -> Option<Read> {
     Some(read)
 }
 
-fn service(spot: &Spot<'_>, region: &str, read: &mut Read) -> Option<Service> {
+fn service<'a>(spot: &Spot<'a>, region: &str, files: &Files<'_>, read: &mut Read<'a>) -> Option<Service> {
     let fields = spot.fields();
     read.nameless |= fields.is_none();
     let mut fields = fields?;
@@ -57,7 +65,7 @@ fn service(spot: &Spot<'_>, region: &str, read: &mut Read) -> Option<Service> {
     let name = name.zip(name_at).and_then(|(name, spot)| read.names.claim(&spot, &name).then_some(name));
     let watermark_at = fields.get("watermark");
     let before = spot.sheet().count();
-    let backends = fields.need("backends").and_then(|spot| backends(&spot, region));
+    let backends = fields.need("backends").and_then(|spot| backend::list(&spot, region));
     // Levels are only judged against a weight that is really meant.
     let total = backends.as_ref().filter(|_| spot.sheet().count() == before).map(|backends| weight(backends));
     let watermark = match watermark_at {
@@ -69,83 +77,31 @@ fn service(spot: &Spot<'_>, region: &str, read: &mut Read) -> Option<Service> {
         None => Some(check::default()),
     };
     let listen = match fields.get("listen") {
-        Some(spot) => spot
-            .filled_list(64)?
-            .iter()
-            .filter_map(|spot| {
-                let mut fields = spot.fields()?;
-                let address = fields.need("address").and_then(|spot| spot.address())?;
-                let port: u16 = fields.need("port").and_then(|spot| spot.number(1..=65535))?;
-                fields.close(&[]);
-                Some(crate::config::listen::Listen {
-                    address,
-                    ports: port..=port,
-                    protocol: Default::default(),
-                    security: crate::config::listen::Security::Plain,
-                    proxy_from: vec![],
-                    limits: Default::default(),
-                    socket: Default::default(),
-                })
-            })
-            .collect(),
-        None => Vec::new(),
+        Some(spot) => spot.filled_list(MOST_LISTENERS),
+        None => Some(Vec::new()),
     };
-    fields.close(&LATER);
+    let listen = listen.map(|list| {
+        let placed = list.iter().filter_map(|spot| listen::decode(spot, backends.as_deref(), files));
+        let placed: Vec<_> = placed.collect();
+        let listen: Vec<_> = placed.iter().map(|it| it.listen().clone()).collect();
+        read.listeners.extend(placed);
+        listen
+    });
+    let udp = listen.iter().flatten().any(|listen| listen.protocol == Protocol::Udp);
+    let forwarding = forwarding::decode(&mut fields, udp);
+    fields.close(&[]);
     Some(Service {
         name: name?,
         watermark: watermark?,
         backends: backends?,
         check: check?,
-        listen,
-        forwarding: Forwarding::default(),
+        listen: listen?,
+        forwarding,
     })
 }
 
 fn weight(backends: &[Backend]) -> u32 {
     backends.iter().map(|backend| backend.weight).sum()
-}
-
-fn backends(spot: &Spot<'_>, region: &str) -> Option<Vec<Backend>> {
-    let mut ids = Unique::default();
-    let list = spot.filled_list(MOST_BACKENDS)?;
-    Some(list.iter().filter_map(|spot| backend(spot, region, &mut ids)).collect())
-}
-
-fn backend(spot: &Spot<'_>, region: &str, ids: &mut Unique) -> Option<Backend> {
-    let mut fields = spot.fields()?;
-    let id = fields.need("id").and_then(|spot| {
-        let id = spot.name(Letters::Loose, 1..=63)?;
-        ids.claim(&spot, &id).then_some(id)
-    });
-    let address = fields.need("address").and_then(|spot| {
-        let address = spot.address()?;
-        if address.is_unspecified() || address.is_multicast() {
-            spot.refuse(
-                format!("no backend can be at {address}"),
-                "write the unicast address that the backend listens on",
-            );
-            return None;
-        }
-        Some(address)
-    });
-    let port = fields.need("port").and_then(|spot| spot.number(1..=65535));
-    let region = match fields.get("region") {
-        Some(spot) => pop::region(&spot),
-        None => Some(region.to_owned()),
-    };
-    let weight = fields.get("weight").and_then(|spot| spot.number(1..=1000)).unwrap_or(2);
-    fields.close(&[]);
-    Some(Backend {
-        id: id?,
-        address: address?,
-        port: port?,
-        region: region?,
-        weight,
-        soft_limit: 100,
-        hard_limit: 150,
-        country: None,
-        drain: false,
-    })
 }
 
 /// `total` is the service's whole weight; None if it is not known.

@@ -5,6 +5,11 @@ use std::fmt::{self, Debug, Display};
 
 use serde::Serialize;
 
+mod forwarding;
+mod listen;
+
+pub(super) use forwarding::proxy;
+
 use crate::config::anycast::{Anycast, Damping, Drain};
 use crate::config::bgp::{Attributes, Neighbor};
 use crate::config::services::{Backend, Check, HttpProbe, Level, Probe, Service, StatusSet};
@@ -100,14 +105,7 @@ pub(super) fn neighbor(old: &Neighbor, new: &Neighbor) -> (Vec<Word>, Vec<Word>)
     reset.list("families", families, &new.families);
     reset.optional("source", source, &new.source);
     reset.text("passive", passive, &new.passive);
-    if *password != new.password {
-        let show = |there: bool| if there { "set" } else { "none" };
-        let (old, mut shown) = (show(password.is_some()), show(new.password.is_some()));
-        if old == shown {
-            shown = "another";
-        }
-        reset.0.push(Word { word: "password_file".to_owned(), old: old.to_owned(), new: shown.to_owned() });
-    }
+    reset.hidden("password_file", password.as_ref(), new.password.as_ref());
     reset.optional("ttl_security", ttl_security, &new.ttl_security);
     reset.optional("multihop", multihop, &new.multihop);
     reset.debug("hold_time", hold_time, &new.hold_time);
@@ -160,7 +158,6 @@ fn drain(words: &mut Words, old: &Drain, new: &Drain) {
 /// The words of a service that differ; the order of its backends means nothing.
 pub(super) fn service(old: &Service, new: &Service) -> Vec<Word> {
     let Service { name: _, watermark, backends, check, listen, forwarding } = old;
-    let _ = (listen, forwarding);
     let mut words = Words::default();
     let level = |level: &Level| match level {
         Level::Weight(weight) => weight.to_string(),
@@ -172,6 +169,8 @@ pub(super) fn service(old: &Service, new: &Service) -> Vec<Word> {
     words.compare("watermark.degrade", &watermark.degrade, &new.watermark.degrade, degrade);
     self::backends(&mut words, backends, &new.backends);
     self::check(&mut words, check, &new.check);
+    listen::listeners(&mut words, listen, &new.listen);
+    forwarding::forwarding(&mut words, forwarding, &new.forwarding);
     words.done()
 }
 
@@ -181,24 +180,28 @@ fn backends(words: &mut Words, old: &[Backend], new: &[Backend]) {
     };
     let (old, new) = (by_id(old), by_id(new));
     let show = |backend: &Option<&Backend>| {
-        backend.map_or(
-            "none".to_owned(),
-            |Backend {
-                 id: _,
-                 address,
-                 port,
-                 region,
-                 weight,
-                 soft_limit: _,
-                 hard_limit: _,
-                 country: _,
-                 drain: _,
-             }| { format!("{address} port {port} region {region} weight {weight}") },
-        )
+        backend.map_or("none".to_owned(), |Backend { address, port, region, weight, .. }| {
+            format!("{address} port {port} region {region} weight {weight}")
+        })
     };
     for id in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-        words.compare(&format!("backends.{id}"), &old.get(id), &new.get(id), show);
+        match (old.get(id), new.get(id)) {
+            (Some(old), Some(new)) => backend(words, &format!("backends.{id}"), old, new),
+            (old, new) => words.compare(&format!("backends.{id}"), &old, &new, show),
+        }
     }
+}
+
+fn backend(words: &mut Words, word: &str, old: &Backend, new: &Backend) {
+    let Backend { id: _, address, port, region, weight, soft_limit, hard_limit, country, drain } = old;
+    words.text(&format!("{word}.address"), address, &new.address);
+    words.text(&format!("{word}.port"), port, &new.port);
+    words.text(&format!("{word}.region"), region, &new.region);
+    words.text(&format!("{word}.weight"), weight, &new.weight);
+    words.text(&format!("{word}.soft_limit"), soft_limit, &new.soft_limit);
+    words.text(&format!("{word}.hard_limit"), hard_limit, &new.hard_limit);
+    words.optional(&format!("{word}.country"), country, &new.country);
+    words.text(&format!("{word}.drain"), drain, &new.drain);
 }
 
 fn check(words: &mut Words, old: &Check, new: &Check) {
@@ -215,8 +218,10 @@ fn check(words: &mut Words, old: &Check, new: &Check) {
 }
 
 fn probe(probe: &Probe) -> String {
-    let Probe::Http(HttpProbe { method, path, host, expect: StatusSet(ranges), body }) = probe else {
-        return "tcp".to_owned();
+    let HttpProbe { method, path, host, expect: StatusSet(ranges), body } = match probe {
+        Probe::Off => return "off".to_owned(),
+        Probe::Tcp => return "tcp".to_owned(),
+        Probe::Http(http) => http,
     };
     let ranges: Vec<_> = ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect();
     let host = host.as_ref().map(|host| format!(" host {host}")).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Spot, meant, shown};
-use crate::config::duration;
+use crate::config::{duration, size};
 use crate::config::tree::Value;
 
 /// The letters a name is made of, as they are told to the operator.
@@ -130,6 +130,42 @@ impl<'a> Spot<'a> {
             self.refuse(format!("{} is out of range", shown(text)), hint);
         }
         duration
+    }
+
+    /// Memory with its unit: `64KiB`, `512MiB`, `2GiB`. In octets.
+    pub(in crate::config) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let text = self.text()?;
+        let octets = match size::parse(text) {
+            Ok(octets) => Some(octets).filter(|it| range.contains(it)),
+            Err(why) => {
+                self.refuse(format!("expected a size, found {}", shown(text)), why.to_string());
+                return None;
+            }
+        };
+        if octets.is_none() {
+            let hint = format!("{} to {}", size::written(*range.start()), size::written(*range.end()));
+            self.refuse(format!("{} is out of range", shown(text)), hint);
+        }
+        octets
+    }
+
+    /// A share of the whole: `0%` to `100%`.
+    pub(in crate::config) fn percent(&self) -> Option<u8> {
+        let text = self.text()?;
+        let share = text.strip_suffix('%').and_then(whole).filter(|&share| share <= 100);
+        if share.is_none() {
+            let hint = match whole(text) {
+                Some(bare) if bare <= 100 => format!("write `{bare}%`"),
+                _ => "`0%` to `100%`, without a fraction".to_owned(),
+            };
+            self.refuse(format!("expected a share, found {}", shown(text)), hint);
+        }
+        share.map(|share| share as u8)
+    }
+
+    /// Whether the word `off` stands here.
+    pub(in crate::config) fn is_off(&self) -> bool {
+        matches!(&self.node.value, Value::Scalar { text, .. } if text == "off")
     }
 
     /// One of some words.

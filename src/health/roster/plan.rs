@@ -9,7 +9,7 @@ use crate::config::services;
 
 impl Roster {
     /// Takes a whole new plan. A backend whose target and question did not change keeps all that is
-    /// known of it; all others start unproven.
+    /// known of it; all others start unproven, or up if their service is not checked at all.
     pub fn apply_plan(&mut self, plan: &HealthPlan, now: Instant) {
         self.limits = plan.limits.clone();
         let backends = plan.services.values().map(|service| service.backends.len()).sum();
@@ -89,7 +89,11 @@ impl Roster {
         self.next_id += 1;
         let id = CheckId(self.next_id);
         let check = Check::new(Arc::clone(service), backend.clone(), Arc::clone(settings), now);
+        let is_probed = check.is_probed();
         self.entries.insert(id, Entry { check, counted: Standing::default(), due: None, opens_at: None });
+        if !is_probed {
+            return id;
+        }
         let at = schedule::first_start(now, service, &backend.id, settings.interval, backends);
         self.enqueue(id, Due { unhurried: true, at, check: id });
         id
