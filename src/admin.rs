@@ -4,6 +4,7 @@ pub mod client;
 pub mod follow;
 mod fresh;
 pub mod query;
+mod roll_call;
 pub mod routes;
 pub mod screen;
 pub mod server;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::observe::journal::Entry;
 use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::Recorder;
+use crate::observe::status::traffic::{ConnectionStatus, ProxyStatus, RollCall};
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, SentRoute, ServiceStatus};
 
 /// What the room is given. Publishers fill the ages in their documents when they publish, and
@@ -31,6 +33,9 @@ pub struct Inputs {
     pub neighbors: watch::Receiver<Arc<Vec<Arc<NeighborStatus>>>>,
     pub prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
     pub services: watch::Receiver<Arc<Vec<ServiceStatus>>>,
+    pub proxy: watch::Receiver<Arc<ProxyStatus>>,
+    /// One for each worker of the proxy; a worker that hangs answers nothing.
+    pub roll_calls: Vec<mpsc::Sender<RollCall>>,
     /// Published when there are new entries, and only then.
     pub events: watch::Receiver<Arc<Recent>>,
     pub recorder: Recorder,
@@ -118,6 +123,14 @@ pub struct Explanation {
     pub neighbors: Vec<TellsNeighbor>,
     /// The last that the journal has about it, oldest first.
     pub history: Vec<Entry>,
+}
+
+/// Open connections, the oldest first: the document of `/v1/connections`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connections {
+    pub connections: Vec<ConnectionStatus>,
+    /// Workers that did not answer.
+    pub silent_workers: Vec<usize>,
 }
 
 /// What happened: the document of `/v1/events`.

@@ -12,12 +12,13 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use edgeproxy::admin::client::Client;
 use edgeproxy::admin::follow::{self, Wanted};
-use edgeproxy::admin::{AdminError, Explanation, Status, Told, query, screen};
+use edgeproxy::admin::{AdminError, Connections, Explanation, Status, Told, query, screen};
 use edgeproxy::config::diff::diff;
 use edgeproxy::config::duration;
 use edgeproxy::config::environment::Environment;
 use edgeproxy::config::generation::begin;
 use edgeproxy::config::load::{LoadError, load};
+use edgeproxy::observe::status::traffic::ProxyStatus;
 use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
 use serde::Serialize;
 use serde_json::json;
@@ -67,6 +68,20 @@ enum Command {
     Neighbors,
     /// Show each service with its backends as their checks see them.
     Health { service: Option<String> },
+    /// Show where clients come in, and what each backend carries.
+    Backends { service: Option<String> },
+    /// Show open connections, the oldest first.
+    Connections {
+        /// Only those of this service.
+        #[arg(long)]
+        service: Option<String>,
+        /// Only those of this client's address.
+        #[arg(long)]
+        client: Option<std::net::IpAddr>,
+        /// At most so many, 10000 at most.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
     /// Say why a prefix (or the prefix around an address) is announced or not, and what would change it.
     Explain { prefix: String },
     /// Show what happened: verdicts, decisions, what neighbors were sent, and what operators did.
@@ -224,6 +239,19 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             }))
         }
         Command::Health { service } => ask(health(&client, service, json)),
+        Command::Backends { service } => ask(show(&client, "/v1/backends", json, |proxy: ProxyStatus| {
+            screen::backends(&proxy, service.as_deref())
+        })),
+        Command::Connections { service, client: from, limit } => {
+            let mut target = format!("/v1/connections?limit={limit}");
+            if let Some(service) = service {
+                target += &format!("&service={}", query::encode(&service));
+            }
+            if let Some(from) = from {
+                target += &format!("&client={}", query::encode(&from.to_string()));
+            }
+            ask(show(&client, &target, json, |answer: Connections| screen::connections(&answer)))
+        }
         Command::Explain { prefix } => {
             let target = format!("/v1/explain?prefix={}", query::encode(&prefix));
             ask(show(&client, &target, json, |explanation: Explanation| screen::explain(&explanation)))

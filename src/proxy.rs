@@ -6,11 +6,13 @@ mod dial;
 mod door;
 pub mod end;
 pub mod plan;
+pub mod pulse;
 pub mod relay;
 pub mod report;
 mod roll;
 pub mod stream;
 pub mod tally;
+pub mod tls;
 pub mod totals;
 pub mod wheel;
 pub mod worker;
@@ -21,4 +23,7 @@ pub enum ProxyError {
     /// Nobody answers for it any more.
     #[error("the source of the {0} is gone")]
     Gone(&'static str),
+    /// The kernel gives no room for another watch.
+    #[error("the kernel refuses: {0}")]
+    Kernel(#[from] std::io::Error),
 }

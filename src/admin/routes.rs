@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Ask, Explanation, Offered, Status, TellsNeighbor, query};
 use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::{self, Recorder};
+use crate::observe::status::traffic::ProxyStatus;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 
 /// A subsystem that has published nothing for this long is taken for hung.
@@ -42,6 +43,7 @@ pub struct Snapshot {
     pub neighbors: Arc<Vec<Arc<NeighborStatus>>>,
     pub prefixes: Arc<Vec<PrefixStatus>>,
     pub services: Arc<Vec<ServiceStatus>>,
+    pub proxy: Arc<ProxyStatus>,
     pub events: Arc<Recent>,
     /// How long ago each of them was published, by the publisher's name.
     pub ages: [(&'static str, Duration); 4],
@@ -54,7 +56,22 @@ pub enum Route {
     /// The answer for now; the request is to be routed again when there are new events.
     Await(Answer),
     Command(Ask),
+    /// The workers have to be asked.
+    Connections(WantedConnections),
 }
+
+/// Which connections somebody wants to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedConnections {
+    /// At most so many.
+    pub most: usize,
+    pub service: Option<String>,
+    /// An address, without a port.
+    pub client: Option<String>,
+}
+
+/// The most connections that one answer lists.
+const MOST_CONNECTIONS: usize = 10_000;
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +122,7 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
                 &now.neighbors,
                 &now.prefixes,
                 &now.services,
+                &now.proxy,
                 now.events.status,
             ),
         },
@@ -118,6 +136,11 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
         "/v1/neighbors" => Answer::json(&*now.neighbors),
         "/v1/prefixes" => Answer::json(&*now.prefixes),
         "/v1/services" => Answer::json(&*now.services),
+        "/v1/backends" => Answer::json(&*now.proxy),
+        "/v1/connections" => match connections(request.query) {
+            Ok(wanted) => return Route::Connections(wanted),
+            Err(why) => Answer::refusal(400, why),
+        },
         "/v1/explain" => match query::value(request.query, "prefix") {
             Some(prefix) => explain(&prefix, now),
             None => Answer::refusal(400, "say which prefix: /v1/explain?prefix=198.51.100.0/24"),
@@ -166,7 +189,7 @@ fn method_of(door: Door, path: &str) -> Option<&'static str> {
         (_, "/metrics" | "/healthz") => Some("GET"),
         (Door::Metrics, _) => None,
         (_, "/v1/status" | "/v1/neighbors" | "/v1/prefixes" | "/v1/services") => Some("GET"),
-        (_, "/v1/explain" | "/v1/events") => Some("GET"),
+        (_, "/v1/explain" | "/v1/events" | "/v1/backends" | "/v1/connections") => Some("GET"),
         (_, "/v1/reload" | "/v1/diff" | "/v1/plan" | "/v1/apply" | "/v1/confirm" | "/v1/rollback") => {
             Some("POST")
         }
@@ -180,11 +203,24 @@ fn known_paths(door: Door) -> &'static str {
         Door::Metrics => "only /metrics and /healthz are served here; the rest is on the Unix socket",
         Door::Operator => {
             "there are: GET /v1/status /v1/neighbors /v1/prefixes /v1/services /v1/explain?prefix=… \
+             /v1/backends /v1/connections?limit=N&service=S&client=A \
              /v1/events?after=SEQ&limit=N&prefix=P&wait=1 /metrics /healthz, POST /v1/reload /v1/diff /v1/plan \
              /v1/apply?confirm_within_ms=…&allow_withdraw=1 /v1/confirm /v1/rollback?to=… \
              /v1/drain?prefix=… /v1/undrain?prefix=…"
         }
     }
+}
+
+fn connections(text: &str) -> Result<WantedConnections, &'static str> {
+    let most = match query::value(text, "limit") {
+        Some(limit) => limit.parse().map_err(|_| "limit is a whole number")?,
+        None => 100,
+    };
+    Ok(WantedConnections {
+        most: most.min(MOST_CONNECTIONS),
+        service: query::value(text, "service"),
+        client: query::value(text, "client"),
+    })
 }
 
 /// The longest reason that an operator may give.

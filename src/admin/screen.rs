@@ -1,11 +1,13 @@
 //! The status documents as screens for people.
 
 mod events;
+mod traffic;
 
 use std::fmt::Write;
 use std::sync::Arc;
 
 pub use self::events::event;
+pub use self::traffic::{backends, connections};
 use super::table::Table;
 use super::{Explanation, Status};
 use crate::observe::journal::Route;

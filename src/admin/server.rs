@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::fresh::Fresh;
+use super::roll_call;
 use super::routes::{Answer, Door, Request, Route, Snapshot, route};
 use super::socket::{self, SocketFile};
 use super::{AdminError, Ask, Command, Inputs};
@@ -194,6 +195,7 @@ async fn answer(
                         }
                     }
                     Route::Command(ask) => break command(inputs, ask).await,
+                    Route::Connections(wanted) => break roll_call::connections(inputs, &wanted).await,
                 }
             }
         }
@@ -238,6 +240,7 @@ fn snapshot(inputs: &Inputs, fresh: &Fresh) -> Snapshot {
         neighbors: inputs.neighbors.borrow().clone(),
         prefixes: inputs.prefixes.borrow().clone(),
         services: inputs.services.borrow().clone(),
+        proxy: inputs.proxy.borrow().clone(),
         events: inputs.events.borrow().clone(),
         ages: fresh.ages(),
     }

@@ -52,7 +52,7 @@ impl Appliance {
                 ended = &mut self.routing => break Ending::Routed(fallen("routing", ended)),
                 ended = &mut self.prober => break Ending::Other(fallen("health", ended)),
                 (ended, ..) = select_all(&mut self.workers) => break Ending::Other(fallen("proxy", ended)),
-                ended = &mut self.lease => break Ending::Other(fallen("lease", ended.map(Ok::<_, ProxyError>))),
+                ended = &mut self.lease => break Ending::Other(fallen("lease", ended)),
                 request = self.signals.next() => match request {
                     Request::Stop => break Ending::Other(Ok(())),
                     Request::Reload => {

@@ -61,9 +61,11 @@ use crate::observe::status::traffic::ProxyStatus;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 use crate::proxy::ProxyError;
 use crate::proxy::plan::Planner;
+use crate::proxy::pulse::{self, Pulse};
 use crate::proxy::report::Report;
 use crate::proxy::totals::Totals;
 use crate::proxy::worker::Worker;
+use crate::supervise::lease::Board;
 use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
@@ -105,7 +107,7 @@ pub struct Appliance {
     pub(super) started: Instant,
     /// The proxy's threads; none of them ends by itself.
     pub(super) workers: Vec<Thread<Result<(), ProxyError>>>,
-    pub(super) lease: Thread<()>,
+    pub(super) lease: Thread<Result<(), ProxyError>>,
     pub(super) stop_routing: CancellationToken,
     pub(super) stop_proxy: CancellationToken,
     pub(super) stop_addresses: CancellationToken,
@@ -176,6 +178,7 @@ impl Appliance {
         // Rooms → journal.
         let (journal, notes, no_room) = Journal::new(keeper::NOTES);
         // Operators → process.
+        let (roll_calls, asked): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ROLL_CALLS)).unzip();
         let (ask, commands) = mpsc::channel(COMMANDS);
 
         let screens = Screens {
@@ -189,6 +192,8 @@ impl Appliance {
             neighbors: neighbor_status,
             prefixes: prefix_status,
             services: service_status,
+            proxy: proxy_status,
+            roll_calls,
             events,
             recorder: recorder.clone(),
             commands: ask,
@@ -226,18 +231,22 @@ impl Appliance {
         let totals = Arc::new(Totals::default());
         let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
         let report = Report::new(plan, view, Arc::clone(&totals), started, traffic);
+        let (lines, wrists): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| pulse::line()).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let board = Arc::new(Board::new(workers, started));
+        let pulse = Pulse::new(lines, proxy_plan.clone(), board);
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {
             raise_priority();
-            tokio::join!(publisher.run(stop.clone()), report.run(stop));
+            let (published, reported, felt) =
+                tokio::join!(publisher.run(stop.clone()), report.run(stop.clone()), pulse.run(stop));
+            let ((), ()) = (published, reported);
+            felt.map_err(ProxyError::from)
         })?;
         let mut proxy_workers = Vec::with_capacity(workers);
-        let mut roll_calls = Vec::with_capacity(workers);
-        for index in 0..workers {
-            let (roll_call, asked) = mpsc::channel(ROLL_CALLS);
-            roll_calls.push(roll_call);
+        for (index, (asked, wrist)) in asked.into_iter().zip(wrists).enumerate() {
             let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
-            let worker = Worker::new(index, plan, view, Arc::clone(&totals), asked, started);
+            let worker = Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, started);
             let stop = stop_proxy.clone();
             proxy_workers.push(Thread::spawn_local(format!("proxy-{index}"), move || worker.run(stop))?);
         }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use webpki::EndEntityCert;
@@ -43,7 +45,10 @@ impl<'b> Files<'b> {
         let certificates = self.certificates(name, MOST_IN_CHAIN)?;
         EndEntityCert::try_from(&CertificateDer::from(certificates[0].as_slice())).map_err(|error| {
             let message = format!("the first certificate in {} cannot be used: {error}", self.shown(name));
-            refusal(message, "the certificate of the server comes first, X.509 version 3, the others after it")
+            refusal(
+                message,
+                "the certificate of the server comes first, X.509 version 3, the others after it",
+            )
         })?;
         Ok(certificates)
     }
@@ -52,11 +57,14 @@ impl<'b> Files<'b> {
     pub(super) fn authorities(&self, name: &str) -> Result<Vec<Vec<u8>>, Refusal> {
         let certificates = self.certificates(name, MOST_CAS)?;
         for (number, certificate) in certificates.iter().enumerate() {
-            webpki::anchor_from_trusted_cert(&CertificateDer::from(certificate.as_slice())).map_err(|error| {
-                let number = number + 1;
-                let message = format!("certificate {number} in {} cannot be used: {error}", self.shown(name));
-                refusal(message, "only certificates of CAs belong here")
-            })?;
+            webpki::anchor_from_trusted_cert(&CertificateDer::from(certificate.as_slice())).map_err(
+                |error| {
+                    let number = number + 1;
+                    let message =
+                        format!("certificate {number} in {} cannot be used: {error}", self.shown(name));
+                    refusal(message, "only certificates of CAs belong here")
+                },
+            )?;
         }
         Ok(certificates)
     }
@@ -69,7 +77,9 @@ impl<'b> Files<'b> {
         let mut encrypted = contains(&text, b"-----BEGIN ENCRYPTED PRIVATE KEY-----");
         encrypted |= contains(&text, b"Proc-Type: 4,ENCRYPTED");
         if encrypted {
-            let hint = format!("nobody is there to type a passphrase: `openssl pkey -in {shown} -out KEY` decrypts it");
+            let hint = format!(
+                "nobody is there to type a passphrase: `openssl pkey -in {shown} -out KEY` decrypts it"
+            );
             return Err(refusal(format!("the key in {shown} is encrypted"), hint));
         }
         let mut keys = Vec::new();
@@ -83,7 +93,10 @@ impl<'b> Files<'b> {
         }
         match (keys.pop(), keys.len()) {
             (Some(key), 0) => Ok(key),
-            (None, _) => Err(refusal(format!("no private key in {shown}"), no_pem(&text, "-----BEGIN PRIVATE KEY-----"))),
+            (None, _) => Err(refusal(
+                format!("no private key in {shown}"),
+                no_pem(&text, "-----BEGIN PRIVATE KEY-----"),
+            )),
             (Some(_), more) => {
                 Err(refusal(format!("{} private keys in {shown}", more + 1), "one: that of the certificate"))
             }
@@ -123,7 +136,10 @@ impl<'b> Files<'b> {
             .filter_map(|(kind, der)| (kind == SectionKind::Certificate).then_some(der))
             .collect();
         match certificates.len() {
-            0 => Err(refusal(format!("no certificate in {shown}"), no_pem(&text, "-----BEGIN CERTIFICATE-----"))),
+            0 => Err(refusal(
+                format!("no certificate in {shown}"),
+                no_pem(&text, "-----BEGIN CERTIFICATE-----"),
+            )),
             many if many > most => {
                 Err(refusal(format!("{many} certificates in {shown}"), format!("at most {most} are taken")))
             }
@@ -134,10 +150,16 @@ impl<'b> Files<'b> {
     fn octets(&self, name: &str, reader: Reader) -> Result<Vec<u8>, Refusal> {
         let octets = octets(&self.path(name), reader, MOST_OCTETS + 1)?;
         if octets.len() > MOST_OCTETS {
-            return Err(refusal(format!("{} is larger than 1 MiB", self.shown(name)), "is it the right file?"));
+            return Err(refusal(
+                format!("{} is larger than 1 MiB", self.shown(name)),
+                "is it the right file?",
+            ));
         }
         let left = self.left.get().checked_sub(octets.len()).ok_or_else(|| {
-            refusal("the files of this configuration are larger than 64 MiB in all", "use fewer or shorter ones")
+            refusal(
+                "the files of this configuration are larger than 64 MiB in all",
+                "use fewer or shorter ones",
+            )
         })?;
         self.left.set(left);
         Ok(octets)
@@ -200,7 +222,10 @@ fn sections(text: &[u8], shown: &str) -> Result<Vec<(SectionKind, Vec<u8>)>, Ref
 fn no_pem(text: &[u8], label: &str) -> String {
     match text {
         [] => "the file is empty".to_owned(),
-        [0x30, ..] => "it looks like DER: `openssl x509 -inform DER` or `openssl pkey -inform DER` turns it into PEM".to_owned(),
+        [0x30, ..] => {
+            "it looks like DER: `openssl x509 -inform DER` or `openssl pkey -inform DER` turns it into PEM"
+                .to_owned()
+        }
         _ => format!("PEM, with a line `{label}`"),
     }
 }
@@ -232,7 +257,15 @@ mod tests {
         let long = [[0x30, 0x82, 0x01, 0x00].as_slice(), &[7; 256]].concat();
         assert_eq!(sequence(&long).map(<[u8]>::len), Some(256));
         assert_eq!(sequence(&[0x30, 3, 0x0a, 1, 0]), Some(&[0x0a, 1, 0][..]));
-        for der in [&[][..], &[0x30], &[0x30, 3, 0x0a, 1], &[0x30, 0x80, 0, 0], &[0x31, 0], &[0x30, 0x81], &[0x30, 0, 0]] {
+        for der in [
+            &[][..],
+            &[0x30],
+            &[0x30, 3, 0x0a, 1],
+            &[0x30, 0x80, 0, 0],
+            &[0x31, 0],
+            &[0x30, 0x81],
+            &[0x30, 0, 0],
+        ] {
             assert_eq!(sequence(der), None, "{der:?}");
         }
     }

@@ -53,9 +53,13 @@ impl ServerName {
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let name = text.strip_prefix("*.").unwrap_or(text);
-        let letters = |label: &str| label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_');
+        let letters =
+            |label: &str| label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_');
         let label = |label: &str| {
-            (1..=63).contains(&label.len()) && letters(label) && !label.starts_with('-') && !label.ends_with('-')
+            (1..=63).contains(&label.len())
+                && letters(label)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
         };
         // RFC 1035 §2.3.4. RFC 6066 §3: an address is no server name.
         let fits = text.len() <= 253 && name.split('.').all(label);

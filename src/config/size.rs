@@ -53,9 +53,13 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for (text, octets) in
-            [("64KiB", 65_536), ("512MiB", 512 << 20), ("2GiB", 2 << 30), ("1TiB", 1 << 40), ("3MiB", 3 << 20)]
-        {
+        for (text, octets) in [
+            ("64KiB", 65_536),
+            ("512MiB", 512 << 20),
+            ("2GiB", 2 << 30),
+            ("1TiB", 1 << 40),
+            ("3MiB", 3 << 20),
+        ] {
             assert_eq!(parse(text), Ok(octets), "{text}");
             assert_eq!(written(octets), text);
         }
@@ -67,7 +71,8 @@ mod tests {
     #[test]
     fn a_unit_that_means_two_things_is_not_guessed() {
         assert_eq!(parse("512"), Err(NoSize::Bare(512)));
-        for (text, meant) in [("512MB", "512MiB"), ("512M", "512MiB"), ("2g", "2GiB"), ("8kb", "8KiB"), ("1mib", "1MiB")]
+        for (text, meant) in
+            [("512MB", "512MiB"), ("512M", "512MiB"), ("2g", "2GiB"), ("8kb", "8KiB"), ("1mib", "1MiB")]
         {
             assert_eq!(parse(text), Err(NoSize::Decimal(meant.to_owned())), "{text}");
         }

@@ -1,11 +1,14 @@
 //! `/metrics`: rendered from the status documents when it is asked for, so that no subsystem counts twice.
 
+mod traffic;
+
 use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
 
+use super::status::traffic::ProxyStatus;
 use super::status::{JournalStatus, NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 
 /// The content type of what [`Recorder::render`] gives.
@@ -63,6 +66,7 @@ impl Recorder {
         neighbors: &[Arc<NeighborStatus>],
         prefixes: &[PrefixStatus],
         services: &[ServiceStatus],
+        proxy: &ProxyStatus,
         journal: JournalStatus,
     ) -> String {
         let mut families = Vec::with_capacity(40);
@@ -70,6 +74,7 @@ impl Recorder {
         families.extend(of_neighbors(neighbors));
         families.extend(of_prefixes(prefixes));
         families.extend(of_services(services));
+        families.extend(traffic::of_proxy(proxy));
         families.extend(of_journal(journal));
         families.extend(self.fail_to_withdraw.collect());
         // The encoder takes a family without samples for an error; without neighbors that is none.

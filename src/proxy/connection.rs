@@ -99,7 +99,9 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
 fn of_relay(outcome: Outcome) -> End {
     match outcome.end {
         RelayEnd::Finished => End::of(Kind::Finished),
+        RelayEnd::Tls(error) => End::because(Kind::TlsRefused, error.to_string()),
         RelayEnd::Idle => End::of(Kind::Idle),
+        RelayEnd::Overloaded => End::because(Kind::Overloaded, "proxy.memory is used up"),
         RelayEnd::Failed(Side::Client, error) => End::because(Kind::ClientReset, error.to_string()),
         RelayEnd::Failed(Side::Backend, error) if outcome.down == 0 => {
             End::because(Kind::BackendRefused, error.to_string())

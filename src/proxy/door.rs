@@ -125,7 +125,7 @@ async fn accept(shared: Rc<Shared>, door: Rc<RefCell<Arc<Door>>>, listener: Rc<A
                         break;
                     }
                     // This one client is gone, or was never there (accept(2)).
-                    _ if !is_starved(&error) => {}
+                    _ if !kernel::is_starved(&error) => {}
                     _ => {
                         shared.totals.starved.fetch_add(1, Ordering::Relaxed);
                         sleep(REST).await;
@@ -137,9 +137,4 @@ async fn accept(shared: Rc<Shared>, door: Rc<RefCell<Arc<Door>>>, listener: Rc<A
         drop(guard);
         tokio::task::yield_now().await;
     }
-}
-
-/// Whether the kernel has nothing left to take clients in with.
-fn is_starved(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

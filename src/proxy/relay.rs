@@ -6,22 +6,24 @@
 
 mod flow;
 mod pipes;
+mod sealed;
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use flow::{Fault, Flow, Stage, Waits};
 
+use self::sealed::{BUFFER, Scratch, Sealed};
 use super::stream::Stream;
-
-/// What one thread reads into.
-const BUFFER: usize = 256 << 10;
+use super::tls::session::{Session, TlsError};
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
+    /// What one thread reads into.
+    static SCRATCH: RefCell<(Box<[u8]>, Scratch)> =
+        RefCell::new((vec![0; BUFFER].into_boxed_slice(), Scratch::default()));
 }
 
 /// Which side.
@@ -48,15 +50,21 @@ pub enum RelayEnd {
     Finished,
     /// A side reset the connection, or its kernel gave up on it; the other has been reset too.
     Failed(Side, io::Error),
+    /// The client's TLS session cannot go on; it has been told, and the backend was reset.
+    Tls(TlsError),
     /// Nothing moved for too long; both have been reset.
     Idle,
+    /// The process holds too much for others already; both have been reset.
+    Overloaded,
 }
 
-/// When nothing has moved for too long, as somebody else knows.
+/// The bounds of a relay, as somebody else knows them.
 pub trait Patience {
     /// Something moved; `half_closed` once one side has finished.
     /// `up` and `down` are the octets carried so far.
     fn handle_progress(&mut self, half_closed: bool, up: u64, down: u64);
+    /// So many octets wait in memory now, for this connection. False: that is too much for the process.
+    fn may_hold(&mut self, octets: usize) -> bool;
     /// Whether the time is over. Whoever polls is woken when it is.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool;
 }
@@ -68,9 +76,11 @@ pub struct Relay<P> {
     backend: Stream,
     up: Flow,
     down: Flow,
+    sealed: Option<Box<Sealed>>,
     patience: P,
     /// A side that takes nothing more, and why: told once the other direction is over too.
     broken: Option<(Side, io::Error)>,
+    over: bool,
 }
 
 impl<P: Patience + Unpin> Relay<P> {
@@ -79,22 +89,54 @@ impl<P: Patience + Unpin> Relay<P> {
     pub fn new(client: Stream, backend: Stream, first: Vec<u8>, patience: P) -> Self {
         let mut up = Flow::new();
         up.begin_with(first);
-        Self { client, backend, up, down: Flow::new(), patience, broken: None }
+        Self { client, backend, up, down: Flow::new(), sealed: None, patience, broken: None, over: false }
     }
 
-    /// Octets carried so far, up and down.
+    /// The client speaks TLS. `opened` is what it has said in the session already, `unopened` what follows in records.
+    #[must_use]
+    pub fn sealed(mut self, session: Box<Session>, unopened: Vec<u8>) -> Self {
+        self.up.unopened = !unopened.is_empty();
+        self.sealed = Some(Box::new(Sealed::new(session, unopened)));
+        self
+    }
+
+    /// Octets carried so far, up and down; as they were before they were sealed.
     #[must_use]
     pub fn carried(&self) -> (u64, u64) {
-        (self.up.carried, self.down.carried)
+        (self.up.carried, self.sealed.as_ref().map_or(self.down.carried, |sealed| sealed.sealed))
     }
 
-    fn pump(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<RelayEnd> {
-        let up = self.up.pump(context, &self.client, &self.backend, buffer);
+    /// Octets of our own memory that wait for somebody.
+    fn held(&self) -> usize {
+        self.up.held() + self.down.held() + self.sealed.as_ref().map_or(0, |sealed| sealed.held())
+    }
+
+    fn give_up(&self, end: RelayEnd) -> RelayEnd {
+        self.client.reset_on_drop();
+        self.backend.reset_on_drop();
+        end
+    }
+
+    fn pump(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Poll<RelayEnd> {
+        let sides = (&self.client, &self.backend);
+        let up = match &mut self.sealed {
+            None => self.up.pump(context, sides.0, sides.1, buffer),
+            Some(sealed) => sealed.open(context, sides, (&mut self.up, &mut self.down), buffer, scratch),
+        };
         let up = match up.or_else(|fault| self.take_fault(fault, Side::Client)) {
             Ok(waits) => waits,
             Err(end) => return Poll::Ready(end),
         };
-        let down = self.down.pump(context, &self.backend, &self.client, buffer);
+        let sides = (&self.client, &self.backend);
+        let down = match &mut self.sealed {
+            None => self.down.pump(context, sides.1, sides.0, buffer),
+            Some(sealed) => sealed.seal(context, sides, &mut self.down, buffer, scratch),
+        };
         let down = match down.or_else(|fault| self.take_fault(fault, Side::Backend)) {
             Ok(waits) => waits,
             Err(end) => return Poll::Ready(end),
@@ -125,6 +167,12 @@ impl<P: Patience + Unpin> Relay<P> {
             Side::Backend => (&mut self.down, Side::Client),
         };
         match fault {
+            Fault::Tls(error) => {
+                // The alert goes if there is room for it; nobody waits for that.
+                let _ = self.down.flush(&mut Context::from_waker(Waker::noop()), &self.client);
+                self.backend.reset_on_drop();
+                Err(RelayEnd::Tls(error))
+            }
             Fault::Source(error) => Err(self.fail(source, error)),
             // What it has said before may still be on its way: its own direction tells the end.
             Fault::Sink(error) => {
@@ -154,7 +202,7 @@ impl<P: Patience + Unpin> Future for Relay<P> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.get_mut();
         let before = this.up.carried + this.down.carried;
-        let polled = SCRATCH.with_borrow_mut(|buffer| this.pump(context, buffer));
+        let polled = SCRATCH.with_borrow_mut(|(buffer, scratch)| this.pump(context, buffer, scratch));
         let moved = this.up.carried + this.down.carried != before;
         let end = match polled {
             Poll::Ready(end) => end,
@@ -163,17 +211,29 @@ impl<P: Patience + Unpin> Future for Relay<P> {
                     let (up, down) = this.carried();
                     this.patience.handle_progress(this.up.is_over() || this.down.is_over(), up, down);
                 }
-                if this.patience.is_over(context) {
-                    this.client.reset_on_drop();
-                    this.backend.reset_on_drop();
-                    let (up, down) = this.carried();
-                    return Poll::Ready(Outcome { end: RelayEnd::Idle, up, down });
+                if !this.patience.may_hold(this.held()) {
+                    this.give_up(RelayEnd::Overloaded)
+                } else if this.patience.is_over(context) {
+                    this.give_up(RelayEnd::Idle)
+                } else {
+                    return Poll::Pending;
                 }
-                return Poll::Pending;
             }
         };
+        this.patience.may_hold(0);
+        this.over = true;
         let (up, down) = this.carried();
         Poll::Ready(Outcome { end, up, down })
+    }
+}
+
+impl<P> Drop for Relay<P> {
+    fn drop(&mut self) {
+        // Cut short by a stop: neither side may take this for an orderly end.
+        if !self.over {
+            self.client.reset_on_drop();
+            self.backend.reset_on_drop();
+        }
     }
 }
 

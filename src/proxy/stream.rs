@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "driver: owns a socket")]
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
@@ -37,12 +37,32 @@ impl Stream {
 
     /// Receives at most the buffer's length, which is not 0; `Ok(0)` is the end of the stream.
     pub fn poll_receive(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let most = buffer.len();
+        self.poll_in(context, most, |fd| kernel::receive(fd, buffer))
+    }
+
+    /// The same into several places, `most` octets in all.
+    pub fn poll_receive_into(
+        &self,
+        context: &mut Context<'_>,
+        places: &mut [IoSliceMut<'_>],
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_in(context, most, |fd| kernel::receive_into(fd, places))
+    }
+
+    fn poll_in(
+        &self,
+        context: &mut Context<'_>,
+        most: usize,
+        mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         if self.unread.take() {
-            match kernel::receive(self.as_fd(), buffer) {
+            match act(self.as_fd()) {
                 Err(error) if is_retry(&error) => {}
                 Ok(got) => {
                     // What its edge told of may still be there.
-                    self.unread.set(got == buffer.len());
+                    self.unread.set(got == most);
                     return Poll::Ready(Ok(got));
                 }
                 done => return Poll::Ready(done),
@@ -50,11 +70,11 @@ impl Stream {
         }
         loop {
             let mut guard = ready!(self.fd.poll_read_ready(context))?;
-            match kernel::receive(self.as_fd(), buffer) {
+            match act(self.as_fd()) {
                 Ok(got) => {
                     // Drained: the next octet is a new edge. Unless there is an end to be read as well, or an urgent
                     // mark, at which the kernel stops short (tcp(7)).
-                    if got < buffer.len() && !self.has(Interest::PRIORITY) {
+                    if got < most && !self.has(Interest::PRIORITY) {
                         guard.clear_ready_matching(Ready::READABLE);
                     }
                     return Poll::Ready(Ok(got));
@@ -69,6 +89,22 @@ impl Stream {
     /// Sends what finds room, at least one octet.
     pub fn poll_send(&self, context: &mut Context<'_>, octets: &[u8], more: bool) -> Poll<io::Result<usize>> {
         self.poll_out(context, |fd| kernel::send(fd, octets, more))
+    }
+
+    /// Sends what finds room of several places.
+    pub fn poll_send_from(
+        &self,
+        context: &mut Context<'_>,
+        places: &[IoSlice<'_>],
+        more: bool,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_out(context, |fd| kernel::send_from(fd, places, more))
+    }
+
+    /// Whether everything has been read and the end of the stream is next.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.is_ending() && kernel::is_at_end(self.as_fd())
     }
 
     /// Moves what is there into a pipe that is empty; `Ok(0)` is the end of the stream.

@@ -16,12 +16,14 @@ use super::ProxyError;
 use super::access::Sampler;
 use super::door::{self, Opened};
 use super::plan::{DoorKey, Plan};
+use super::pulse::Wrist;
 use super::roll::Roll;
 use super::tally::Tally;
 use super::totals::Totals;
 use super::wheel::{TICK, Wheel};
 use crate::catalog::view::View;
 use crate::observe::status::traffic::RollCall;
+use crate::supervise::local::spawn_for_the_thread;
 
 /// How long nothing may be open before a worker that is told to stop believes that nothing comes any more.
 const QUIET: Duration = Duration::from_millis(50);
@@ -80,6 +82,7 @@ pub struct Worker {
     view: watch::Receiver<Arc<View>>,
     totals: Arc<Totals>,
     asked: mpsc::Receiver<RollCall>,
+    wrist: Wrist,
     started: Instant,
 }
 
@@ -92,9 +95,10 @@ impl Worker {
         view: watch::Receiver<Arc<View>>,
         totals: Arc<Totals>,
         asked: mpsc::Receiver<RollCall>,
+        wrist: Wrist,
         started: Instant,
     ) -> Self {
-        Self { index, plan, view, totals, asked, started }
+        Self { index, plan, view, totals, asked, wrist, started }
     }
 
     /// Serves until `stop`; then goes on while something is open, for as long as the plan allows, and resets the rest.
@@ -102,7 +106,8 @@ impl Worker {
     /// # Errors
     /// [`ProxyError::Gone`] when the owner of the plan or of the view has ended.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ProxyError> {
-        let Self { index, mut plan, mut view, totals, mut asked, started } = self;
+        let Self { index, mut plan, mut view, totals, mut asked, wrist, started } = self;
+        spawn_for_the_thread(wrist.relay()?);
         let seed =
             (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ started.elapsed().as_nanos() as u64;
         let shared = Rc::new(Shared {

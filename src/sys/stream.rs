@@ -1,7 +1,7 @@
 //! System calls on nonblocking stream sockets and pipes, one each, without a copy or an allocation of their own.
 #![expect(unsafe_code, reason = "splice(2), MSG_MORE and address-taking calls have no safe binding here")]
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::{size_of, size_of_val, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -39,6 +39,42 @@ pub fn send(socket: BorrowedFd<'_>, octets: &[u8], more: bool) -> io::Result<usi
     // SAFETY: the pointer and the length are those of the slice.
     let sent = unsafe { libc::send(socket.as_raw_fd(), octets.as_ptr().cast(), octets.len(), flags) };
     size(sent)
+}
+
+/// Receives into several places, one after the other, each as far as it is long.
+///
+/// # Errors
+/// The kernel's, `WouldBlock` among them.
+pub fn receive_into(socket: BorrowedFd<'_>, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let count = libc::c_int::try_from(places.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: an IoSliceMut has the layout of an iovec, and there are as many as the count says.
+    let got = unsafe { libc::readv(socket.as_raw_fd(), places.as_mut_ptr().cast(), count) };
+    size(got)
+}
+
+/// Sends what finds room of several places, in their order.
+///
+/// # Errors
+/// The kernel's, `WouldBlock` among them. Never raises SIGPIPE.
+pub fn send_from(socket: BorrowedFd<'_>, places: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    let flags = libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    // SAFETY: a header of zeroes names nothing.
+    let mut header: libc::msghdr = unsafe { zeroed() };
+    header.msg_iov = places.as_ptr().cast_mut().cast();
+    header.msg_iovlen = places.len();
+    // SAFETY: an IoSlice has the layout of an iovec, there are as many as the header says, and none is written to.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+    size(sent)
+}
+
+/// Whether the next octet to be read is the end of the stream. Takes nothing.
+#[must_use]
+pub fn is_at_end(socket: BorrowedFd<'_>) -> bool {
+    let mut octet = 0_u8;
+    // SAFETY: the pointer is that of one live octet.
+    unsafe {
+        libc::recv(socket.as_raw_fd(), (&raw mut octet).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) == 0
+    }
 }
 
 /// Moves octets between a socket and a pipe, at most `most`; 0 is the end of the stream.
@@ -111,6 +147,15 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let from = read_address(&address).ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((socket, from))
+}
+
+/// Whether the kernel has nothing left for another socket: no descriptor, no memory, no port. No peer is to blame.
+#[must_use]
+pub fn is_starved(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
+    )
 }
 
 /// A nonblocking TCP socket, and whether it is connected already; `Ok((_, false))` says wait until it is writable.

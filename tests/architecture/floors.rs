@@ -4,8 +4,9 @@ use super::scan::{line_of, names_after};
 use super::{Source, complaints};
 
 /// The rooms from the ground up. Rooms that do not stand yet have their floor already.
-const FLOORS: [&[&str]; 5] = [
-    &["catalog", "config", "observe", "supervise", "sys"],
+const FLOORS: [&[&str]; 6] = [
+    &["config", "observe", "supervise", "sys"],
+    &["catalog"],
     &["proxy", "dns", "discovery", "replication", "backhaul", "health", "bgp", "bfd", "admin"],
     &["announce"],
     &["appliance"],
@@ -69,9 +70,9 @@ pub(super) fn paths_say_where_they_go(sources: &[Source]) -> Vec<String> {
 fn an_arrow_up_or_across_is_seen() {
     let seen =
         complaints(arrows_go_down, &[("bgp/peer.rs", "use crate::{config::Config, announce::facts};")]);
-    assert_eq!(seen, ["src/bgp/peer.rs:1: `bgp` on floor 2 names `announce` above it, on floor 3"]);
+    assert_eq!(seen, ["src/bgp/peer.rs:1: `bgp` on floor 3 names `announce` above it, on floor 4"]);
     let seen = complaints(arrows_go_down, &[("health.rs", "\nfn f() { crate::bgp::g(); }")]);
-    assert_eq!(seen, ["src/health.rs:2: `health` names its neighbour `bgp` on floor 2"]);
+    assert_eq!(seen, ["src/health.rs:2: `health` names its neighbour `bgp` on floor 3"]);
     let seen = complaints(arrows_go_down, &[("cellar/wine.rs", "")]);
     assert_eq!(seen.len(), 1);
 }

@@ -11,6 +11,7 @@ fn snapshot() -> Snapshot {
         neighbors: Arc::new(status.neighbors),
         prefixes: Arc::new(status.prefixes),
         services: Arc::new(status.services),
+        proxy: Arc::default(),
         events: Arc::new(crate::observe::samples::recent()),
         ages: ["the process", "bgp", "the decision", "health"].map(|name| (name, Duration::from_millis(700))),
     }
@@ -57,7 +58,7 @@ fn every_path_has_one_method_and_one_door() {
     ];
     let status = |route: Route| match route {
         Route::Answer(answer) | Route::Await(answer) => answer.status,
-        Route::Command(_) => 200,
+        Route::Command(_) | Route::Connections(_) => 200,
     };
     for (path, method, wrong, at_metrics) in table {
         for asked in ["GET", "POST", "HEAD", "DELETE"] {

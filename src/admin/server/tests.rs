@@ -38,6 +38,8 @@ async fn lab() -> Lab {
         neighbors: watch::channel(Arc::new(neighbors)).1,
         prefixes: watch::channel(Arc::new(prefixes)).1,
         services: watch::channel(Arc::new(services)).1,
+        proxy: watch::channel(Arc::default()).1,
+        roll_calls: Vec::new(),
         events: published,
         recorder: Recorder::new(),
         commands: send,

@@ -10,6 +10,7 @@ use crate::appliance::reload::{Handouts, health_plan};
 use crate::config::generation::{Beginning, Fault, begin};
 use crate::observe::log::Logs;
 use crate::observe::samples;
+use crate::proxy::plan::Planner;
 
 /// A process as far as it has to do with configurations, started with generation 7.
 struct Pop {
@@ -35,6 +36,9 @@ impl Pop {
             bgp: watch::channel(Arc::new(config.bgp.clone())).0,
             policy: watch::channel(Arc::new(Plan::of(&config))).0,
             health: watch::channel(Arc::new(health_plan(&config))).0,
+            catalog: watch::channel(Arc::default()).0,
+            proxy: watch::channel(Arc::default()).0,
+            planner: Planner::default(),
         };
         let in_force = InForce::new(Arc::new(config), source, handouts, Logs::nowhere());
         let transactions = Transactions::new(disk.path().join("pop.yaml"), in_force, store, watched);

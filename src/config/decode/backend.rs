@@ -80,7 +80,9 @@ fn country(spot: &Spot<'_>) -> Option<String> {
     let text = spot.text()?;
     if text.len() != 2 || !text.bytes().all(|it| it.is_ascii_lowercase()) {
         let hint = match text.to_ascii_lowercase() {
-            code if code.len() == 2 && code.bytes().all(|it| it.is_ascii_lowercase()) => format!("write `{code}`"),
+            code if code.len() == 2 && code.bytes().all(|it| it.is_ascii_lowercase()) => {
+                format!("write `{code}`")
+            }
             _ => "two letters as in ISO 3166-1: `br`, `de`".to_owned(),
         };
         spot.refuse(format!("{} is no country", shown(text)), hint);

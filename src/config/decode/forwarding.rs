@@ -9,7 +9,8 @@ use crate::config::services::{Ejection, Forwarding, SendProxy, Timeouts};
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const TENTH: Duration = Duration::from_millis(100);
-const HEADERS: [(&str, SendProxy); 3] = [("off", SendProxy::Off), ("v1", SendProxy::V1), ("v2", SendProxy::V2)];
+const HEADERS: [(&str, SendProxy); 3] =
+    [("off", SendProxy::Off), ("v1", SendProxy::V1), ("v2", SendProxy::V2)];
 
 /// Takes its words out of those of the service; `udp` is whether any of its listeners carries that.
 pub(super) fn decode(fields: &mut Fields<'_>, udp: bool) -> Forwarding {
@@ -85,7 +86,10 @@ fn timeouts(spot: &Spot<'_>) -> Option<Timeouts> {
 fn ejection(spot: &Spot<'_>) -> Option<Ejection> {
     let default = Ejection::default();
     if !spot.is_map() {
-        spot.refuse("expected `off`, or its bounds", "`off`, or `{ failures: 5, time: 10s, max_time: 300s, share: 50% }`");
+        spot.refuse(
+            "expected `off`, or its bounds",
+            "`off`, or `{ failures: 5, time: 10s, max_time: 300s, share: 50% }`",
+        );
         return None;
     }
     let mut fields = spot.fields()?;

@@ -65,12 +65,16 @@ pub(super) fn decode<'a>(
     fields.close(&[]);
 
     if udp {
-        for (at, key) in [(&tls_at, "tls"), (&passthrough_at, "passthrough"), (&proxy_from_at, "proxy_from")] {
+        for (at, key) in [(&tls_at, "tls"), (&passthrough_at, "passthrough"), (&proxy_from_at, "proxy_from")]
+        {
             not_udp(at.as_ref(), key);
         }
     }
     if let (Some(_), Some(spot)) = (&tls_at, &passthrough_at) {
-        spot.refuse("`tls` and `passthrough` exclude each other", "remove one of them: TLS ends here or at the backend");
+        spot.refuse(
+            "`tls` and `passthrough` exclude each other",
+            "remove one of them: TLS ends here or at the backend",
+        );
     }
     let (security, names_at) = match (tls_at, passthrough_at) {
         (Some(spot), _) => {
@@ -87,10 +91,15 @@ pub(super) fn decode<'a>(
         _ => ports?,
     };
     if address.is_multicast() || (udp && address.is_unspecified()) {
-        let hint = if udp { "one address: answers leave from the one that was asked" } else { "an address of this machine" };
+        let hint = if udp {
+            "one address: answers leave from the one that was asked"
+        } else {
+            "an address of this machine"
+        };
         address_at.refuse(format!("clients cannot be taken in at {address}"), hint);
     }
-    let own = backends.unwrap_or_default().iter().find(|it| it.address == address && ports.contains(&it.port));
+    let own =
+        backends.unwrap_or_default().iter().find(|it| it.address == address && ports.contains(&it.port));
     if let Some(backend) = own {
         spot.refuse(
             format!("backend `{}` is this very listener: connections would go round for ever", backend.id),
@@ -115,12 +124,18 @@ fn ports([port, ports]: &[Option<Spot<'_>>; 2]) -> Option<RangeInclusive<u16>> {
     let number = |text| whole(text).and_then(|it| u16::try_from(it).ok()).filter(|&it| it > 0);
     let range = text.split_once('-').and_then(|(first, last)| Some((number(first)?, number(last)?)));
     let Some((first, last)) = range.filter(|(first, last)| first <= last) else {
-        spot.refuse(format!("expected a range of ports, found {}", shown(text)), "`8000-8010`, or `port: 8000`");
+        spot.refuse(
+            format!("expected a range of ports, found {}", shown(text)),
+            "`8000-8010`, or `port: 8000`",
+        );
         return None;
     };
     if last - first >= MOST_PORTS {
         let many = u32::from(last - first) + 1;
-        spot.refuse(format!("{many} ports, but at most {MOST_PORTS} are taken"), "split the range, or shorten it");
+        spot.refuse(
+            format!("{many} ports, but at most {MOST_PORTS} are taken"),
+            "split the range, or shorten it",
+        );
         return None;
     }
     Some(first..=last)
@@ -159,7 +174,9 @@ fn names(spot: &Spot<'_>) -> Option<Vec<ServerName>> {
         let Some(text) = spot.text() else { continue };
         let Some(name) = ServerName::read(text) else {
             let hint = match text {
-                _ if text.parse::<IpAddr>().is_ok() => "clients never ask for an address by name (RFC 6066 §3)",
+                _ if text.parse::<IpAddr>().is_ok() => {
+                    "clients never ask for an address by name (RFC 6066 §3)"
+                }
                 _ if text.ends_with('.') => "without the dot at the end",
                 _ if text.contains('*') => "`*.example.net`: the wildcard is the whole first label",
                 _ => "a DNS name such as `www.example.net`, or a wildcard such as `\"*.example.net\"`",
@@ -192,7 +209,13 @@ fn limits(spot: &Spot<'_>) -> Option<Limits> {
 /// The options of the socket, which are those of TCP.
 fn socket(fields: &mut Fields<'_>, udp: bool) -> SocketOptions {
     let default = SocketOptions::default();
-    let mut get = |key| fields.get(key).inspect(|spot| if udp { not_udp(Some(spot), key) });
+    let mut get = |key| {
+        fields.get(key).inspect(|spot| {
+            if udp {
+                not_udp(Some(spot), key)
+            }
+        })
+    };
     let defer_accept = get("defer_accept").and_then(|spot| spot.switch());
     let fast_open = get("fast_open").and_then(|spot| spot.number(0..=65_535));
     let keepalive = get("keepalive").and_then(|spot| keepalive(&spot));

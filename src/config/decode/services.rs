@@ -33,12 +33,8 @@ impl Read<'_> {
 
 /// `region` is that of backends which name none.
 pub(super) fn decode<'a>(spot: &Spot<'a>, region: &str, files: &Files<'_>) -> Option<Read<'a>> {
-    let mut read = Read {
-        services: BTreeMap::new(),
-        names: Unique::default(),
-        nameless: false,
-        listeners: Vec::new(),
-    };
+    let mut read =
+        Read { services: BTreeMap::new(), names: Unique::default(), nameless: false, listeners: Vec::new() };
     let mut backends = 0;
     for entry in spot.filled_list(MOST_SERVICES)? {
         if let Some(service) = service(&entry, region, files, &mut read) {

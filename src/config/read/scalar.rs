@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Spot, meant, shown};
-use crate::config::{duration, size};
 use crate::config::tree::Value;
+use crate::config::{duration, size};
 
 /// The letters a name is made of, as they are told to the operator.
 #[derive(Clone, Copy)]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::observe::samples::{neighbors, prefixes, process, services};
+use crate::observe::status::traffic::ProxyStatus;
 
 fn render() -> String {
     let recorder = Recorder::new();
@@ -13,7 +14,7 @@ fn render() -> String {
     handle.observe(0.0012);
     drop(handle);
     let journal = JournalStatus { written: 12, lost: 3 };
-    recorder.render(&process(), &neighbors(), &prefixes(), &services(), journal)
+    recorder.render(&process(), &neighbors(), &prefixes(), &services(), &ProxyStatus::default(), journal)
 }
 
 #[test]
@@ -118,7 +119,14 @@ fn the_exposition_is_valid() {
 
 #[test]
 fn an_empty_process_exposes_no_empty_family() {
-    let text = Recorder::new().render(&ProcessStatus::default(), &[], &[], &[], JournalStatus::default());
+    let text = Recorder::new().render(
+        &ProcessStatus::default(),
+        &[],
+        &[],
+        &[],
+        &ProxyStatus::default(),
+        JournalStatus::default(),
+    );
     check(&text);
     assert!(!text.contains("bgp_neighbor"), "{text}");
     assert!(text.contains("edgeproxy_fail_to_withdraw_seconds_count 0"), "{text}");
@@ -130,7 +138,14 @@ fn names_cannot_break_the_format() {
     for (neighbor, name) in neighbors.iter_mut().zip(["a\"b\\c\nd".to_owned(), "é".repeat(10_000)]) {
         Arc::make_mut(neighbor).name = name;
     }
-    let text = Recorder::new().render(&process(), &neighbors, &[], &[], JournalStatus::default());
+    let text = Recorder::new().render(
+        &process(),
+        &neighbors,
+        &[],
+        &[],
+        &ProxyStatus::default(),
+        JournalStatus::default(),
+    );
     check(&text);
     assert!(text.contains(r#"neighbor="a\"b\\c\nd""#), "{text}");
 }

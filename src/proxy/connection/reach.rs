@@ -12,6 +12,7 @@ use crate::proxy::dial::dial;
 use crate::proxy::end::{End, Kind};
 use crate::proxy::stream::Stream;
 use crate::proxy::worker::Shared;
+use crate::sys::stream as kernel;
 
 /// The most attempts that a configuration may ask for.
 const MOST_ATTEMPTS: usize = 16;
@@ -62,7 +63,7 @@ pub(super) async fn reach(shared: &Shared, service: &Service, client: &Client) -
             Err(error) => {
                 let kind = match error.kind() {
                     io::ErrorKind::TimedOut => Kind::BackendSilent,
-                    _ if is_ours(&error) => Kind::Starved,
+                    _ if kernel::is_starved(&error) => Kind::Starved,
                     _ => Kind::BackendUnreachable,
                 };
                 let end = End::because(kind, format!("{} at {}: {error}", backend.id, backend.address));
@@ -76,12 +77,4 @@ pub(super) async fn reach(shared: &Shared, service: &Service, client: &Client) -
         }
     }
     Err(last.unwrap_or_else(|| End::of(Kind::NoBackend)))
-}
-
-/// Whether it was our kernel that had nothing left: no backend is to blame.
-fn is_ours(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
-    )
 }

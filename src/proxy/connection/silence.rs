@@ -16,13 +16,14 @@ pub(super) struct Silence {
     timeouts: Timeouts,
     entry: Rc<Entry>,
     shared: Rc<Shared>,
+    held: usize,
 }
 
 impl Silence {
     pub(super) fn new(shared: &Rc<Shared>, entry: Rc<Entry>, timeouts: Timeouts) -> Self {
         let slot = shared.wheel.slot();
         slot.set(timeouts.idle);
-        Self { slot, timeouts, entry, shared: Rc::clone(shared) }
+        Self { slot, timeouts, entry, shared: Rc::clone(shared), held: 0 }
     }
 }
 
@@ -34,7 +35,23 @@ impl Patience for Silence {
         self.entry.down.set(down);
     }
 
+    fn may_hold(&mut self, octets: usize) -> bool {
+        if octets == self.held {
+            return true;
+        }
+        let all = self.shared.totals.hold(self.held, octets);
+        let is_more = octets > self.held;
+        self.held = octets;
+        !is_more || all <= self.shared.plan.borrow().limits.memory
+    }
+
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         self.slot.is_over(context)
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        self.shared.totals.hold(self.held, 0);
     }
 }

@@ -1,18 +1,23 @@
 //! One direction of a connection: what was read and has not been sent, and how the next octets move.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
 use super::pipes::{self, Pipe};
 use crate::proxy::stream::Stream;
+use crate::proxy::tls::session::TlsError;
 
 /// After so many reads in a row that filled the buffer, octets are spliced.
 const FULL_READS: u8 = 2;
 /// Rounds of one direction before others have their turn.
-const ROUNDS: u32 = 8;
+pub(super) const ROUNDS: u32 = 8;
 /// A splice that finds less than this before the source runs dry was not worth its pipe.
 const WORTHWHILE: usize = 64 << 10;
+
+/// Places that one system call sends from.
+const MOST_PLACES: usize = 32;
 
 /// How far a direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub(super) enum Stage {
 pub(super) enum Fault {
     Source(io::Error),
     Sink(io::Error),
+    /// The session with the client cannot go on.
+    Tls(TlsError),
 }
 
 /// What a direction waits for.
@@ -49,6 +56,8 @@ pub(super) struct Flow {
     pub(super) stage: Stage,
     /// Octets handed to the sink's kernel.
     pub(super) carried: u64,
+    /// There are octets of the client in memory that have not been looked at.
+    pub(super) unopened: bool,
     full_reads: u8,
     /// Read and not sent; freed when empty.
     rest: Rest,
@@ -63,7 +72,7 @@ enum Rest {
 
 impl Flow {
     pub(super) fn new() -> Self {
-        Self { stage: Stage::Open, carried: 0, full_reads: 0, rest: Rest::Nothing }
+        Self { stage: Stage::Open, carried: 0, unopened: false, full_reads: 0, rest: Rest::Nothing }
     }
 
     /// Whether nothing moves here any more.
@@ -170,6 +179,60 @@ impl Flow {
         }
         self.carried += sent as u64;
         Ok(())
+    }
+
+    /// The same from several places in a buffer.
+    pub(super) fn offer_from(
+        &mut self,
+        context: &mut Context<'_>,
+        sink: &Stream,
+        buffer: &[u8],
+        places: &[Range<usize>],
+        more: bool,
+    ) -> Result<(), Fault> {
+        for some in places.chunks(MOST_PLACES) {
+            let all: usize = some.iter().map(ExactSizeIterator::len).sum();
+            let mut slices = [IoSlice::new(&[]); MOST_PLACES];
+            for (slice, place) in slices.iter_mut().zip(some) {
+                *slice = IoSlice::new(&buffer[place.clone()]);
+            }
+            let sent = match self.rest {
+                Rest::Nothing => match sink.poll_send_from(context, &slices[..some.len()], more) {
+                    Poll::Ready(Ok(sent)) => sent,
+                    Poll::Ready(Err(error)) => return Err(Fault::Sink(error)),
+                    Poll::Pending => 0,
+                },
+                _ => 0,
+            };
+            self.carried += sent as u64;
+            if sent < all {
+                let mut left = sent;
+                let mut rest = Vec::with_capacity(all - sent);
+                for place in some {
+                    let skipped = left.min(place.len());
+                    left -= skipped;
+                    rest.extend_from_slice(&buffer[place.start + skipped..place.end]);
+                }
+                self.keep(&rest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts octets behind all that waits for the sink already.
+    pub(super) fn keep(&mut self, octets: &[u8]) {
+        debug_assert!(!matches!(self.rest, Rest::InPipe { .. }), "what is spliced is never mixed");
+        let mut rest = match std::mem::replace(&mut self.rest, Rest::Nothing) {
+            Rest::Octets { octets, sent } => octets[sent..].to_vec(),
+            other => {
+                self.rest = other;
+                Vec::with_capacity(octets.len())
+            }
+        };
+        rest.extend_from_slice(octets);
+        if !rest.is_empty() {
+            self.rest = Rest::Octets { octets: rest.into_boxed_slice(), sent: 0 };
+        }
     }
 
     /// One read and what can be sent of it. Some: there is nothing to do for now.

@@ -10,6 +10,11 @@ struct Endless;
 
 impl Patience for Endless {
     fn handle_progress(&mut self, _: bool, _: u64, _: u64) {}
+
+    fn may_hold(&mut self, _: usize) -> bool {
+        true
+    }
+
     fn is_over(&mut self, _: &mut Context<'_>) -> bool {
         false
     }

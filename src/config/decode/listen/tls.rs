@@ -32,7 +32,9 @@ pub(super) fn decode<'a>(spot: &Spot<'a>, files: &Files<'_>) -> Option<(Tls, Spo
 
 fn of_certificate(identity: &Identity) -> Vec<ServerName> {
     match identity {
-        Identity::Files { chain, .. } => chain.first().map(|leaf| certificate::names(leaf)).unwrap_or_default(),
+        Identity::Files { chain, .. } => {
+            chain.first().map(|leaf| certificate::names(leaf)).unwrap_or_default()
+        }
         Identity::SelfSigned => Vec::new(),
     }
 }
@@ -87,7 +89,10 @@ fn clients(fields: &mut Fields<'_>, files: &Files<'_>) -> Option<ClientCertifica
 /// What stands in the file that a spot names.
 fn file<T>(spot: &Spot<'_>, read: impl FnOnce(&str) -> Result<T, Refusal>) -> Option<T> {
     if spot.text()?.starts_with("-----BEGIN") {
-        spot.refuse("expected the name of a file, found what belongs into it", "write it to a file and name that");
+        spot.refuse(
+            "expected the name of a file, found what belongs into it",
+            "write it to a file and name that",
+        );
         return None;
     }
     match read(spot.line(4096)?) {
@@ -109,7 +114,10 @@ fn alpn(spot: &Spot<'_>) -> Option<Vec<String>> {
             "" => spot.refuse("a protocol without a name", "`h2`, `http/1.1`"),
             // RFC 8737 §4: only for validation, never for what a service speaks.
             "acme-tls/1" => {
-                spot.refuse("`acme-tls/1` is not spoken by a service", "`acme: ADDRESS:PORT` says where it goes");
+                spot.refuse(
+                    "`acme-tls/1` is not spoken by a service",
+                    "`acme: ADDRESS:PORT` says where it goes",
+                );
             }
             _ if unique.claim(&spot, name) => protocols.push(name.to_owned()),
             _ => {}

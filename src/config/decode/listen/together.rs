@@ -24,7 +24,8 @@ pub(in crate::config::decode) fn together(
 ) {
     let ports: usize = placed.iter().map(|it| it.listen.ports.len()).sum();
     if ports > MOST_PORTS_IN_ALL {
-        let message = format!("{ports} addresses and ports in all, but at most {MOST_PORTS_IN_ALL} are taken");
+        let message =
+            format!("{ports} addresses and ports in all, but at most {MOST_PORTS_IN_ALL} are taken");
         services.refuse(message, "fewer listeners, or shorter ranges of ports");
         return;
     }
@@ -46,7 +47,10 @@ fn reachable(this: &Placed<'_>, anycast: Option<&BTreeMap<AnycastPrefix, Anycast
     let Some(anycast) = prefixes.find(|it| it.prefix.network().contains(address)) else { return };
     if !anycast.addresses.contains(&address) {
         this.address_at.refuse(
-            format!("{address} is in {}, but not one of its addresses: it would never be bound", anycast.prefix),
+            format!(
+                "{address} is in {}, but not one of its addresses: it would never be bound",
+                anycast.prefix
+            ),
             format!("add it to the `addresses` of {}", anycast.prefix),
         );
     }

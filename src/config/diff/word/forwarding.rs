@@ -7,7 +7,8 @@ use crate::config::services::{Ejection, Forwarding, Timeouts};
 use crate::config::size;
 
 pub(super) fn forwarding(words: &mut Words, old: &Forwarding, new: &Forwarding) {
-    let Forwarding { affinity, slow_start, panic, send_proxy, timeouts, attempts, retry_budget, ejection } = old;
+    let Forwarding { affinity, slow_start, panic, send_proxy, timeouts, attempts, retry_budget, ejection } =
+        old;
     words.or_off("affinity", affinity.unwrap_or_default(), new.affinity.unwrap_or_default());
     words.debug("slow_start", slow_start, &new.slow_start);
     let percent = |it: &u8| format!("{it}%");
@@ -30,13 +31,16 @@ pub(super) fn forwarding(words: &mut Words, old: &Forwarding, new: &Forwarding) 
             words.debug("ejection.max_time", max_time, &new.max_time);
             words.compare("ejection.share", share, &new.share, percent);
         }
-        (old, new) => words.compare("ejection", old, new, |it| if it.is_some() { "on" } else { "off" }.to_owned()),
+        (old, new) => {
+            words.compare("ejection", old, new, |it| if it.is_some() { "on" } else { "off" }.to_owned())
+        }
     }
 }
 
 /// The words of the data plane that a reload changes, and those that it cannot.
 pub(in crate::config::diff) fn proxy(old: &Proxy, new: &Proxy) -> (Vec<Word>, Vec<Word>) {
-    let Proxy { workers, lease, connections, handshakes, memory, drain, access_log, geo, ticket_rotation } = old;
+    let Proxy { workers, lease, connections, handshakes, memory, drain, access_log, geo, ticket_rotation } =
+        old;
     let mut restart = Words::default();
     let count = |it: &Option<u16>| it.map_or("one for each processor".to_owned(), |it| it.to_string());
     restart.compare("proxy.workers", workers, &new.workers, count);
@@ -54,7 +58,9 @@ pub(in crate::config::diff) fn proxy(old: &Proxy, new: &Proxy) -> (Vec<Word>, Ve
     let AccessLog { every, rate } = access_log;
     words.text("proxy.access_log.every", every, &new.access_log.every);
     words.text("proxy.access_log.rate", rate, &new.access_log.rate);
-    let path = |it: &Option<std::path::PathBuf>| it.as_ref().map_or("none".to_owned(), |it| it.display().to_string());
+    let path = |it: &Option<std::path::PathBuf>| {
+        it.as_ref().map_or("none".to_owned(), |it| it.display().to_string())
+    };
     words.compare("proxy.geo", geo, &new.geo, path);
     words.compare("proxy.ticket_rotation", ticket_rotation, &new.ticket_rotation, |it| written(*it));
     (words.done(), restart.done())

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::Words;
 use crate::config::duration::written;
 use crate::config::listen::{
-    ClientCertificates, Identity, Limits, Listen, Protocol, Security, ServerName, SocketOptions, Tls, TlsVersion,
+    ClientCertificates, Identity, Limits, Listen, Protocol, Security, ServerName, SocketOptions, Tls,
+    TlsVersion,
 };
 
 /// A listener goes by its address and ports; those that share them go by their order too.
@@ -16,7 +17,8 @@ pub(super) fn listeners(words: &mut Words, old: &[Listen], new: &[Listen]) {
         match (old.get(place), new.get(place)) {
             (Some(old), Some(new)) => listener(words, &format!("listen.{place}"), old, new),
             (old, new) => {
-                let show = |it: &Option<&&Listen>| it.map_or("none".to_owned(), |it| kind(&it.security).to_owned());
+                let show =
+                    |it: &Option<&&Listen>| it.map_or("none".to_owned(), |it| kind(&it.security).to_owned());
                 words.compare(&format!("listen.{place}"), &old, &new, show);
             }
         }
@@ -123,7 +125,8 @@ fn tls(words: &mut Words, word: &str, old: &Tls, new: &Tls) {
 
 /// The order of names means nothing.
 fn names(words: &mut Words, word: &str, old: &[ServerName], new: &[ServerName]) {
-    let sorted = |list: &[ServerName]| list.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+    let sorted =
+        |list: &[ServerName]| list.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
     let show = |list: &Vec<ServerName>| match list.as_slice() {
         [] => "whatever is left".to_owned(),
         some => format!("[{}]", some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
@@ -136,7 +139,8 @@ impl Words {
     pub(super) fn hidden<T: PartialEq>(&mut self, word: &str, old: Option<&T>, new: Option<&T>) {
         let set = |there: bool| if there { "set" } else { "none" }.to_owned();
         if old != new {
-            let after = if old.is_some() && new.is_some() { "another".to_owned() } else { set(new.is_some()) };
+            let after =
+                if old.is_some() && new.is_some() { "another".to_owned() } else { set(new.is_some()) };
             self.0.push(super::Word { word: word.to_owned(), old: set(old.is_some()), new: after });
         }
     }
