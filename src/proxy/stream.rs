@@ -114,7 +114,17 @@ impl Stream {
         pipe: BorrowedFd<'_>,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        self.unread.set(false);
+        if self.unread.take() {
+            match kernel::splice(self.as_fd(), pipe, most, false) {
+                Err(error) if is_retry(&error) => {}
+                Ok(got) => {
+                    // Only finding nothing proves that what a consumed edge told of has been moved.
+                    self.unread.set(got > 0);
+                    return Poll::Ready(Ok(got));
+                }
+                done => return Poll::Ready(done),
+            }
+        }
         loop {
             let mut guard = ready!(self.fd.poll_read_ready(context))?;
             match kernel::splice(self.as_fd(), pipe, most, false) {
