@@ -12,6 +12,7 @@ use crate::lab::Lab;
 use crate::namespace::Namespace;
 use crate::runner::{self, Report};
 use crate::scenario::Scenario;
+use crate::sys::descriptors;
 use crate::sys::namespace::{is_root, signal};
 
 /// Networks of real routers in namespaces.
@@ -104,6 +105,8 @@ fn obey(command: Command) -> Result<bool, String> {
     }
 }
 
+/// For 20,000 connections through a proxy.
+const DESCRIPTORS: usize = 45_000;
 /// Where `up` says who keeps the network.
 const PID_FILE: &str = "/run/netlab.pid";
 
@@ -137,6 +140,8 @@ fn up(topology: &str) -> Result<(), String> {
 
 fn run(folder: &str, names: &[String], output: &Output) -> Result<bool, String> {
     needs_root()?;
+    // What a lab starts inherits it; where more is not allowed, it is done with less.
+    let _ = descriptors::allow(DESCRIPTORS);
     let mut reports = Vec::new();
     for name in names {
         let scenario = Scenario::load(&find(folder, name)?)?;

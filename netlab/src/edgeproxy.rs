@@ -43,6 +43,8 @@ pub struct EdgeProxy {
     hung: Option<Hang>,
     /// Variables of its next start, besides those of the lab.
     environment: BTreeMap<String, String>,
+    /// How many descriptors its next starts may have.
+    descriptors: Option<u64>,
     process: Option<Process>,
 }
 
@@ -75,6 +77,7 @@ impl EdgeProxy {
             work_dir,
             hung: None,
             environment: BTreeMap::new(),
+            descriptors: None,
             process: None,
         };
         let socket = node.socket();
@@ -115,6 +118,11 @@ impl EdgeProxy {
     /// What its next starts find in their environment besides what the lab sets.
     pub fn set_environment(&mut self, environment: BTreeMap<String, String>) {
         self.environment = environment;
+    }
+
+    /// How many descriptors its next starts may have at most; None: as many as netlab.
+    pub fn set_descriptors(&mut self, descriptors: Option<u64>) {
+        self.descriptors = descriptors;
     }
 
     /// The process's pid while it runs.
@@ -203,7 +211,14 @@ impl EdgeProxy {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(&mut self) -> io::Result<Moment> {
-        let mut command = self.namespace.command(&self.binary);
+        let mut command = match self.descriptors {
+            None => self.namespace.command(&self.binary),
+            Some(most) => {
+                let mut command = self.namespace.command("prlimit");
+                command.arg(format!("--nofile={most}:{most}")).arg(&self.binary);
+                command
+            }
+        };
         command.arg("run").arg(self.file()).current_dir(&self.work_dir).stdin(Stdio::null());
         // Not systemd's child, even if netlab is.
         command.env("EDGEPROXY_STATE", self.state());
@@ -219,9 +234,21 @@ impl EdgeProxy {
     /// # Errors
     /// When it does not answer within 2 s, or not with a document.
     pub fn status(&self) -> io::Result<Value> {
-        let (status, body) = self.ask("GET", "/v1/status", ASK)?;
+        self.document("/v1/status")
+    }
+
+    /// What the data plane carries: `{workers, open, doors, services, …}`.
+    ///
+    /// # Errors
+    /// As `status`.
+    pub fn traffic(&self) -> io::Result<Value> {
+        self.document("/v1/backends")
+    }
+
+    fn document(&self, path: &str) -> io::Result<Value> {
+        let (status, body) = self.ask("GET", path, ASK)?;
         if status != 200 {
-            return Err(self.error(io::ErrorKind::Other, &format!("answered {status} to status: {body}")));
+            return Err(self.error(io::ErrorKind::Other, &format!("answered {status} to {path}: {body}")));
         }
         serde_json::from_str(&body).map_err(|error| {
             self.error(io::ErrorKind::InvalidData, &format!("answered no document: {error}"))
@@ -366,6 +393,16 @@ impl EdgeProxy {
         let (hung, at) = hang::hang(pid, thread)?;
         self.hung = Some(hung);
         Ok(at)
+    }
+
+    /// Lets the thread go on that `hang` stopped; the moment right before.
+    ///
+    /// # Errors
+    /// When none is stopped.
+    pub fn release(&mut self) -> io::Result<Moment> {
+        let at = Moment::now();
+        let hung = self.hung.take();
+        hung.map(|_| at).ok_or_else(|| self.error(io::ErrorKind::NotFound, "no thread was stopped"))
     }
 
     /// The last lines of the log.

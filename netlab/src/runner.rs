@@ -7,6 +7,7 @@ mod flows;
 mod histogram;
 mod measures;
 mod soak;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -143,6 +144,11 @@ impl Runner<'_> {
             Step::Histogram(histogram) => self.histogram(histogram),
             Step::Flows(figure) => self.flow_figure(figure),
             Step::Soak(soak) => self.soak(soak),
+            Step::Trial(trial) => self.trial(trial),
+            Step::Race(race) => self.race(race),
+            Step::Idle(idle) => self.idle(idle),
+            Step::Memory(memory) => self.memory(memory),
+            Step::Latency(latency) => self.latency(latency),
         }
     }
 

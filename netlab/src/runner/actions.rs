@@ -26,6 +26,11 @@ impl Runner<'_> {
                 let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{at} runs no edgeproxy"))?;
                 edgeproxy.hang(thread).map_err(words)
             }
+            Action::Release(at) => {
+                let node = self.lab.node_mut(at).map_err(words)?;
+                let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{at} runs no edgeproxy"))?;
+                edgeproxy.release().map_err(words)
+            }
             Action::Start(target) => {
                 self.start(target).map_err(words)?;
                 Ok(Moment::now())
@@ -42,7 +47,9 @@ impl Runner<'_> {
                 node.namespace.ip(&["link", "set", interface, state]).map_err(words)?;
                 Ok(at)
             }
-            Action::Restart { at, environment } => self.restart(at, environment).map_err(words),
+            Action::Restart { at, environment, descriptors } => {
+                self.restart(at, environment, *descriptors).map_err(words)
+            }
             Action::Config(new) => self.configure(new),
             Action::RefuseAll { at, directory } => self.refuse_all(at, directory),
             Action::Busy(count) => {
@@ -54,6 +61,11 @@ impl Runner<'_> {
             }
             Action::Wait(time) => {
                 std::thread::sleep(*time);
+                Ok(Moment::now())
+            }
+            Action::Endure { time, full } => {
+                let is_full = std::env::var_os("EDGEPROXY_FULL").is_some();
+                std::thread::sleep(if is_full { *full } else { *time });
                 Ok(Moment::now())
             }
             Action::Mark(name) => {
@@ -150,7 +162,12 @@ impl Runner<'_> {
         }
     }
 
-    fn restart(&mut self, at: &str, environment: &BTreeMap<String, String>) -> io::Result<Moment> {
+    fn restart(
+        &mut self,
+        at: &str,
+        environment: &BTreeMap<String, String>,
+        descriptors: Option<u64>,
+    ) -> io::Result<Moment> {
         let node = self.lab.node_mut(at)?;
         let edgeproxy =
             node.edgeproxy.as_mut().ok_or_else(|| io::Error::other(format!("{at} runs no edgeproxy")))?;
@@ -158,6 +175,7 @@ impl Runner<'_> {
             edgeproxy.kill()?;
         }
         edgeproxy.set_environment(environment.clone());
+        edgeproxy.set_descriptors(descriptors);
         edgeproxy.start()
     }
 
@@ -193,6 +211,9 @@ impl Runner<'_> {
         if let Some(delay) = set.delay {
             service.delay(delay)?;
         }
+        if let Some(cut) = set.cut {
+            service.cut(cut)?;
+        }
         if let Some(hang) = set.hang {
             service.hang(hang)?;
         }
@@ -205,7 +226,7 @@ impl Runner<'_> {
         for half in 0..halves {
             let refuse = Some(half % 2 == 0);
             let service = flap.service.clone();
-            self.set(&SetService { service, refuse, status: None, hang: None, delay: None })?;
+            self.set(&SetService { service, refuse, status: None, hang: None, cut: None, delay: None })?;
             // By the clock and not by sleeping: what the orders take must not slow the flapping down.
             let next = Duration::from_secs_f64(f64::from(half + 1) / (2.0 * flap.hertz));
             std::thread::sleep(next.saturating_sub(Moment::now().since(from)));

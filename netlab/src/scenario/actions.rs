@@ -25,6 +25,8 @@ pub enum Action {
         at: String,
         thread: String,
     },
+    /// Lets go on what `hang_thread` stopped.
+    Release(String),
     /// Starts again what ended.
     Start(String),
     /// SIGTERM to edgeproxy; waits for its exit code, unless told not to.
@@ -49,6 +51,8 @@ pub enum Action {
         at: String,
         #[serde(default)]
         environment: BTreeMap<String, String>,
+        /// How many descriptors it may have, hard limit and all. Default: as many as netlab itself.
+        descriptors: Option<u64>,
     },
     Config(NewConfig),
     /// Gives edgeproxy every file of a directory; each must be refused whole, naming a line.
@@ -60,6 +64,13 @@ pub enum Action {
     Busy(u32),
     #[serde(deserialize_with = "duration")]
     Wait(Duration),
+    /// Waits, for longer in the full form (`EDGEPROXY_FULL`).
+    Endure {
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+        #[serde(deserialize_with = "duration")]
+        full: Duration,
+    },
     /// Remembers the moment under a name.
     Mark(String),
     /// Runs a shell command in a host; it must succeed.
@@ -96,6 +107,8 @@ pub struct SetService {
     pub status: Option<u16>,
     pub refuse: Option<bool>,
     pub hang: Option<bool>,
+    /// Resets whoever connects.
+    pub cut: Option<bool>,
     /// Before each answer.
     #[serde(default, deserialize_with = "some_duration")]
     pub delay: Option<Duration>,

@@ -58,11 +58,12 @@ pub struct ExpectSession {
 #[serde(deny_unknown_fields)]
 pub struct ExpectStatus {
     pub at: String,
-    /// JSON pointer; a part `name=web` picks the element of a list whose `name` is `web`.
+    /// JSON pointer; a part `name=web` picks the element of a list whose `name` is `web`. `/proxy/…` is what the data plane carries.
     pub pointer: String,
     pub equals: Option<serde_json::Value>,
     pub contains: Option<String>,
     pub at_least: Option<f64>,
+    pub at_most: Option<f64>,
 }
 
 /// A command in a host.

@@ -55,6 +55,8 @@ pub struct EdgeProxyConfig {
     /// Files beside it: name to content.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
+    /// How many descriptors it may have, hard limit and all. Default: as many as netlab itself.
+    pub descriptors: Option<u64>,
     /// Started with the lab. Default true.
     #[serde(default = "yes")]
     pub start: bool,

@@ -183,7 +183,11 @@ impl Worker {
         let Some(flow) = self.flows.get_mut(&index) else { return };
         let now = Moment::now();
         let before = flow.deadline();
+        let asked = flow.asked();
         let happened = with(flow, now);
+        if asked == 0 && flow.asked() > 0 {
+            lock(&self.shared.record).handle_answered(index, self.begun + self.plan.opens_after(index), now);
+        }
         self.timers.remove(&(before, index));
         self.timers.insert((flow.deadline(), index));
         match happened {

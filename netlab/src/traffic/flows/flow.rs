@@ -77,6 +77,11 @@ impl Flow {
         })
     }
 
+    /// How many requests were echoed.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
     /// When [`Flow::handle_deadline`] is due.
     pub fn deadline(&self) -> Moment {
         self.deadline

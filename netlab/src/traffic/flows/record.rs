@@ -27,6 +27,8 @@ pub struct FlowRecord {
 #[derive(Debug, Clone, Copy, Default)]
 struct Life {
     opened: Option<Moment>,
+    /// When it was due, and when its first request was echoed.
+    answered: Option<(Moment, Moment)>,
     ended: Option<(Moment, End)>,
 }
 
@@ -54,10 +56,23 @@ impl FlowRecord {
         }
     }
 
+    pub(super) fn handle_answered(&mut self, index: usize, due: Moment, at: Moment) {
+        if let Some(life) = self.lives.get_mut(index) {
+            life.answered = Some((due, at));
+        }
+    }
+
     pub(super) fn handle_end(&mut self, index: usize, at: Moment, end: End) {
         if let Some(life) = self.lives.get_mut(index) {
             life.ended = Some((at, end));
         }
+    }
+
+    /// From when each flow was due to its first echo, in milliseconds: a late dial counts as well.
+    #[must_use]
+    pub fn latencies_ms(&self) -> Vec<f64> {
+        let answered = self.lives.iter().filter_map(|life| life.answered);
+        answered.map(|(due, at)| at.ms_after(due)).collect()
     }
 
     /// How many flows there are, begun or not.
