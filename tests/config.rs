@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use edgeproxy::config::load::{LoadError, load};
 use edgeproxy::config::problem::Problems;
 
+#[path = "config/certificates.rs"]
+mod certificates;
 #[path = "config/defaults.rs"]
 mod defaults;
 #[path = "config/differences.rs"]

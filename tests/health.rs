@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use edgeproxy::config::health::Health;
-use edgeproxy::config::services::{Backend, Check, HttpProbe, Level, Probe, Service, StatusSet, Watermark};
+use edgeproxy::config::services::{
+    Backend, Check, Forwarding, HttpProbe, Level, Probe, Service, StatusSet, Watermark,
+};
 use edgeproxy::health::{HealthError, HealthPlan, HealthView, Position, Prober, ServiceHealth};
 use edgeproxy::observe::journal::{CauseIds, Journal};
 use edgeproxy::observe::status::{BackendStatus, ServiceStatus};
@@ -568,9 +570,19 @@ fn plan(check: Check, backends: &[SocketAddr]) -> HealthPlan {
         port: address.port(),
         region: "sa".into(),
         weight: 2,
+        soft_limit: 100,
+        hard_limit: 150,
+        country: None,
+        drain: false,
     });
-    let service =
-        Service { name: "web".into(), watermark: Watermark::default(), backends: backends.collect(), check };
+    let service = Service {
+        name: "web".into(),
+        watermark: Watermark::default(),
+        backends: backends.collect(),
+        check,
+        listen: Vec::new(),
+        forwarding: Forwarding::default(),
+    };
     HealthPlan { limits: Health::default(), services: BTreeMap::from([("web".into(), service)]) }
 }
 

@@ -69,13 +69,26 @@ impl InForce {
         (std::mem::replace(&mut self.config, new), std::mem::replace(&mut self.source, source))
     }
 
+    #[cfg(test)]
+    pub(super) fn handed_out_to_catalog(&self) -> tokio::sync::watch::Receiver<Arc<Sources>> {
+        self.handouts.catalog.subscribe()
+    }
+
     /// What a text would change, without changing it.
     ///
     /// # Errors
     /// Every problem of the text.
     pub fn compare(&self, text: &str, base: &Path) -> Result<Told, String> {
         let new = load::parse(text, base).map_err(|problems| problems.to_string())?;
-        let changes = diff(&self.config, &new);
+        self.changes(&new)
+    }
+
+    /// What another configuration would change, without changing it.
+    ///
+    /// # Errors
+    /// When the changes have no JSON form.
+    pub fn changes(&self, new: &Config) -> Result<Told, String> {
+        let changes = diff(&self.config, new);
         let document = serde_json::to_value(&changes).map_err(|error| error.to_string())?;
         Ok(Told { text: changes.to_string(), document })
     }

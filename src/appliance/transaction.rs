@@ -94,7 +94,7 @@ impl Transactions {
     fn read_and_take(&mut self, now: Instant) -> Result<Told, String> {
         let source = load::read(&self.path).map_err(|error| error.to_string())?;
         let config = source.parse().map_err(|problems| problems.in_file(&self.path).to_string())?;
-        let changes = self.in_force.compare(&source.text, &source.base)?;
+        let changes = self.in_force.changes(&config)?;
         let (_, pass) = self.judge(&source, &config, false, now)?;
         let generation = config.generation;
         let entry = match pass {
@@ -147,8 +147,13 @@ impl Transactions {
         let (back_to, mut state) = (self.in_force.config().generation, json!({ "confirmed": true }));
         let words = match (pass, within) {
             (Pass::Same, _) => {
+                // Certificates and secrets are part of the configuration, and not of its text.
+                let more = match config == **self.in_force.config() {
+                    true => "",
+                    false => "; files that it names changed, and are taken",
+                };
                 self.switch(config, source)?;
-                format!("generation {generation} is in force already")
+                format!("generation {generation} is in force already{more}")
             }
             (Pass::New, within) => {
                 // What comes back in case of need must be there for a restart too.

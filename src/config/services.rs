@@ -234,6 +234,12 @@ impl StatusSet {
 }
 
 impl Check {
+    /// Whether nothing is asked, so that every backend counts as up.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.probe == Probe::Off
+    }
+
     /// Where a backend is probed.
     #[must_use]
     pub fn target(&self, backend: &Backend) -> SocketAddr {

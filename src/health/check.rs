@@ -200,18 +200,13 @@ impl Check {
         true
     }
 
-    /// Whether there are probes at all.
-    pub(super) fn is_probed(&self) -> bool {
-        self.settings.probe != services::Probe::Off
-    }
-
     /// The verdict as it is shown and counted.
     pub(super) fn verdict(&self) -> Verdict {
-        match (self.is_probed(), self.starved) {
+        match self.starved {
             // The operator vouches for it.
-            (false, _) => Verdict::Up,
-            (true, true) => Verdict::Down,
-            (true, false) => self.hysteresis.verdict(),
+            _ if self.settings.is_off() => Verdict::Up,
+            true => Verdict::Down,
+            false => self.hysteresis.verdict(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The life of one connection: from the accept to its end, whoever is to blame for that.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the sockets of a connection")]
 
+mod arrive;
 mod reach;
 mod silence;
 
@@ -13,6 +14,7 @@ use std::time::Instant;
 
 use tracing::info;
 
+use self::arrive::{Arrival, Arrived, arrive, in_time};
 use self::reach::{Reached, reach};
 use self::silence::Silence;
 use super::end::{End, Kind};
@@ -56,23 +58,31 @@ pub(super) async fn live(
 }
 
 async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entry>) -> End {
-    let name = match &door.entrance {
-        Entrance::Service(name) => name,
+    let arrival = arrive(shared, door, &client);
+    let arrived = match &door.entrance {
+        // Nothing to wait for, so nothing to wait no longer than.
+        Entrance::Service(_) => arrival.await,
+        Entrance::Named(_) => in_time(shared, door.handshake, arrival).await,
     };
-    let _ = entry.service.set(Arc::clone(name));
-    let Some(tally) = shared.tally(name) else {
+    let Arrived { service: name, first, tls, server_name: _, to } = match arrived {
+        Ok(arrived) => arrived,
+        // It was told why where its protocol has a word for that; then the orderly end.
+        Err(end) => return end,
+    };
+    let _ = entry.service.set(Arc::clone(&name));
+    let Some(tally) = shared.tally(&name) else {
         client.reset_on_drop();
         return End::of(Kind::NoBackend);
     };
     tally.connections.fetch_add(1, Ordering::Relaxed);
     let _open = Open::new(&tally);
-    let service = shared.view.borrow().services.get(name).map(Arc::clone);
+    let service = shared.view.borrow().services.get(&name).map(Arc::clone);
     let Some(service) = service else {
         client.reset_on_drop();
         return End::because(Kind::NoBackend, "the service is not known yet");
     };
     let who = Client { source: entry.client.get().ip(), country: None, region: None };
-    let Reached { stream: backend, index, place } = match reach(shared, &service, &who).await {
+    let Reached { stream: backend, index, place } = match reach(shared, &service, &who, to).await {
         Ok(reached) => reached,
         Err(end) => {
             client.reset_on_drop();
@@ -85,7 +95,11 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     entry.backend.replace(Some(Arc::clone(&chosen.id)));
     tally.reach.observe(entry.began.elapsed());
     let silence = Silence::new(shared, Rc::clone(entry), service.forwarding.timeouts);
-    let outcome = Relay::new(client, backend, Vec::new(), silence).await;
+    let relay = Relay::new(client, backend, first, silence);
+    let outcome = match tls {
+        None => relay.await,
+        Some(Arrival { session, unopened, agreed: _ }) => relay.sealed(session, unopened).await,
+    };
     drop(place);
     entry.up.set(outcome.up);
     entry.down.set(outcome.down);

@@ -5,13 +5,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
 use super::tally::Tally;
+use super::tls::store::{Names, Route, Terminate, server_config};
+use super::tls::tickets::Tickets;
 use crate::catalog::traffic::{FlowBook, Flows};
 use crate::config::Config;
-use crate::config::listen::{Limits, Listen, Protocol, Security, SocketOptions};
+use crate::config::listen::{Limits, Listen, Protocol, Security, ServerName, SocketOptions, Tls};
 use crate::config::proxy::Proxy;
 
 /// Where clients come in.
@@ -39,6 +42,8 @@ pub struct Door {
     /// Who must begin with a PROXY header.
     pub proxy_from: Vec<IpNetwork>,
     pub entrance: Entrance,
+    /// For what a client must say before it is taken anywhere.
+    pub handshake: Duration,
     pub flows: Arc<Flows>,
     pub standing: Arc<Standing>,
 }
@@ -73,6 +78,8 @@ impl Standing {
 pub enum Entrance {
     /// There is only one.
     Service(Arc<str>),
+    /// The client's ClientHello says which.
+    Named(Arc<Names>),
 }
 
 /// What all workers do.
@@ -86,11 +93,16 @@ pub struct Plan {
     pub workers: u32,
 }
 
+/// How long clients may keep a ticket, in seconds; its key may be gone before.
+const TICKET_LIFETIME: u32 = 12 * 3600;
+
 /// Makes plans; keeps what must outlive each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Planner {
     flows: FlowBook,
     standings: BTreeMap<DoorKey, Arc<Standing>>,
+    terminations: Vec<(Arc<Tls>, Terminate)>,
+    tickets: Arc<Tickets>,
     tallies: BTreeMap<Arc<str>, Arc<Tally>>,
     workers: u32,
 }
@@ -99,50 +111,105 @@ impl Planner {
     /// For so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { workers: u32::try_from(workers).unwrap_or(u32::MAX), ..Self::default() }
+        Self {
+            flows: FlowBook::new(),
+            standings: BTreeMap::new(),
+            terminations: Vec::new(),
+            tickets: Arc::new(Tickets::new(TICKET_LIFETIME)),
+            tallies: BTreeMap::new(),
+            workers: u32::try_from(workers).unwrap_or(u32::MAX),
+        }
     }
 
-    /// The plan of a configuration.
+    /// The plan of a configuration. What cannot be opened says why in its door's standing.
     pub fn plan(&mut self, config: &Config) -> Plan {
-        let mut doors = BTreeMap::new();
+        let mut doors: BTreeMap<DoorKey, Door> = BTreeMap::new();
+        let mut names: BTreeMap<DoorKey, Names> = BTreeMap::new();
+        let mut before = std::mem::take(&mut self.terminations);
         for (name, service) in &config.services {
             let name: Arc<str> = name.as_str().into();
             if !service.listen.is_empty() {
                 self.tallies.entry(Arc::clone(&name)).or_default();
             }
             for listen in &service.listen {
+                let route = self.route(listen, &name, &mut before);
                 for port in listen.ports.clone() {
-                    let door = self.door(listen, port, &name);
-                    doors.insert(door.key, Arc::new(door));
+                    let key =
+                        DoorKey { protocol: listen.protocol, address: SocketAddr::new(listen.address, port) };
+                    let standing = Arc::clone(self.standings.entry(key).or_default());
+                    let entrance = match &route {
+                        Ok(None) => Entrance::Service(Arc::clone(&name)),
+                        Ok(Some((asked, route))) => {
+                            names.entry(key).or_default().add(asked, route);
+                            // Put in place when all services of the door are known.
+                            Entrance::Named(Arc::default())
+                        }
+                        Err(why) => {
+                            standing.explain(Some(why.clone()));
+                            continue;
+                        }
+                    };
+                    let flows = Arc::clone(self.flows.entry(listen.address).or_default());
+                    let handshake = service.forwarding.timeouts.handshake;
+                    // Services that share a door agree on its socket, or the last of them has its way.
+                    doors.insert(
+                        key,
+                        Door {
+                            key,
+                            socket: listen.socket,
+                            limits: listen.limits,
+                            proxy_from: listen.proxy_from.clone(),
+                            entrance,
+                            handshake,
+                            flows,
+                            standing,
+                        },
+                    );
                 }
+            }
+        }
+        for (key, names) in names {
+            if let Some(door) = doors.get_mut(&key) {
+                door.entrance = Entrance::Named(Arc::new(names));
             }
         }
         self.standings.retain(|key, _| doors.contains_key(key));
         self.tallies.retain(|name, _| config.services.contains_key(&**name));
-        Plan { limits: config.proxy.clone(), doors, tallies: self.tallies.clone(), workers: self.workers }
+        let doors = doors.into_iter().map(|(key, door)| (key, Arc::new(door))).collect();
+        let limits = config.proxy.clone();
+        Plan { limits, doors, tallies: self.tallies.clone(), workers: self.workers }
+    }
+
+    /// How clients of a listener find this service by name; None where they need no name.
+    #[expect(clippy::type_complexity, reason = "names and their route, or none, or why not")]
+    fn route(
+        &mut self,
+        listen: &Listen,
+        service: &Arc<str>,
+        before: &mut Vec<(Arc<Tls>, Terminate)>,
+    ) -> Result<Option<(Vec<ServerName>, Route)>, String> {
+        let service = Arc::clone(service);
+        match &listen.security {
+            Security::Plain => Ok(None),
+            Security::Passthrough { names } => Ok(Some((names.clone(), Route { service, terminate: None }))),
+            Security::Terminate(tls) => {
+                // What did not change stays, so that a certificate of our own does too.
+                let terminate = match before.iter().position(|(known, _)| known == tls) {
+                    Some(at) => before[at].1.clone(),
+                    None => {
+                        let config = server_config(tls, &self.tickets)?;
+                        Terminate { config, acme: tls.acme }
+                    }
+                };
+                self.terminations.push((Arc::clone(tls), terminate.clone()));
+                Ok(Some((tls.names.clone(), Route { service, terminate: Some(terminate) })))
+            }
+        }
     }
 
     /// The counts of all addresses that are, or were, listened at.
     #[must_use]
     pub fn flows(&self) -> &FlowBook {
         &self.flows
-    }
-
-    fn door(&mut self, listen: &Listen, port: u16, service: &Arc<str>) -> Door {
-        let key = DoorKey { protocol: listen.protocol, address: SocketAddr::new(listen.address, port) };
-        let entrance = match &listen.security {
-            Security::Plain | Security::Terminate(_) | Security::Passthrough { .. } => {
-                Entrance::Service(Arc::clone(service))
-            }
-        };
-        Door {
-            key,
-            socket: listen.socket,
-            limits: listen.limits,
-            proxy_from: listen.proxy_from.clone(),
-            entrance,
-            flows: Arc::clone(self.flows.entry(listen.address).or_default()),
-            standing: Arc::clone(self.standings.entry(key).or_default()),
-        }
     }
 }

@@ -78,6 +78,7 @@ fn document(plan: &Plan, view: &View, totals: &Totals, now_ms: u64) -> ProxyStat
 fn door_status(door: &Door) -> DoorStatus {
     let services = match &door.entrance {
         Entrance::Service(name) => vec![name.to_string()],
+        Entrance::Named(names) => names.services().map(|route| route.service.to_string()).collect(),
     };
     DoorStatus {
         door: door.key.to_string(),

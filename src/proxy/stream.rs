@@ -117,12 +117,11 @@ impl Stream {
         if self.unread.take() {
             match kernel::splice(self.as_fd(), pipe, most, false) {
                 Err(error) if is_retry(&error) => {}
-                Ok(got) => {
-                    // Only finding nothing proves that what a consumed edge told of has been moved.
-                    self.unread.set(got > 0);
-                    return Poll::Ready(Ok(got));
+                done => {
+                    // Only a pipe or a socket that is empty proves that nothing is left of what an edge told of.
+                    self.unread.set(matches!(done, Ok(moved) if moved > 0));
+                    return Poll::Ready(done);
                 }
-                done => return Poll::Ready(done),
             }
         }
         loop {

@@ -5,7 +5,7 @@ use super::{Source, complaints};
 
 /// Outside crates and the rooms that may name them. Crates not listed, such as tokio, serde and tracing, are
 /// everybody's.
-const CRATES: [(&str, &[&str]); 20] = [
+const CRATES: [(&str, &[&str]); 22] = [
     ("rustbgpd_wire", &["bgp"]),
     ("rustbgpd_fsm", &["bgp"]),
     ("prometheus", &["observe"]),
@@ -15,6 +15,8 @@ const CRATES: [(&str, &[&str]); 20] = [
     ("http_body_util", &["admin", "health"]),
     ("saphyr_parser", &["config"]),
     ("ring", &["config"]),
+    ("rustls", &["config", "proxy"]),
+    ("webpki", &["config"]),
     ("rtnetlink", &["sys"]),
     // Safe edges of the operating system: the rooms that own sockets, files and signals.
     ("libc", &["sys", "health"]),

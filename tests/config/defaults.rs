@@ -6,9 +6,13 @@ use std::time::Duration;
 use edgeproxy::config::Config;
 use edgeproxy::config::anycast::Intent;
 use edgeproxy::config::bgp::{Asn, Attributes, Community, Family, LargeCommunity, NextHop};
+use edgeproxy::config::listen::{
+    ClientCertificates, Identity, Limits, Protocol, Security, SocketOptions, TlsVersion,
+};
 use edgeproxy::config::load::{load, parse};
 use edgeproxy::config::observe::{LogFormat, LogLevel};
-use edgeproxy::config::services::{Level, Probe};
+use edgeproxy::config::proxy::Proxy;
+use edgeproxy::config::services::{Forwarding, Level, Probe, SendProxy};
 
 fn minimal() -> Config {
     load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.yaml")).unwrap()
@@ -46,6 +50,11 @@ fn what_is_left_out_has_its_default() {
         ("fall", check.fall.to_string(), "3"),
         ("held_connection", check.held_connection.to_string(), "true"),
         ("target", check.target(&service.backends[0]).to_string(), "10.0.0.5:8080"),
+        ("soft_limit", service.backends[0].soft_limit.to_string(), "100"),
+        ("hard_limit", service.backends[0].hard_limit.to_string(), "150"),
+        ("country", format!("{:?}", service.backends[0].country), "None"),
+        ("drain", service.backends[0].drain.to_string(), "false"),
+        ("listen", format!("{:?}", service.listen), "[]"),
         ("health.max_concurrent", config.health.max_concurrent.to_string(), "512"),
         ("health.max_age", format!("{:?}", config.health.max_age), "3s"),
         ("admin.socket", config.admin.socket.display().to_string(), "/run/edgeproxy/edgeproxy.sock"),
@@ -56,6 +65,7 @@ fn what_is_left_out_has_its_default() {
     for (word, found, expected) in table {
         assert_eq!(found, expected, "{word}");
     }
+    assert_eq!((service.forwarding, &config.proxy), (Forwarding::default(), &Proxy::default()));
     assert_eq!(neighbor.families, [Family::Ipv4]);
     assert_eq!(neighbor.password, None);
     assert_eq!(neighbor.next_hop, NextHop::default());
@@ -104,6 +114,89 @@ fn what_the_complete_example_says_is_what_is_read() {
     assert!([200, 299, 301, 302].into_iter().all(|status| http.expect.contains(status)));
     assert!([199, 300, 303, 500].into_iter().all(|status| !http.expect.contains(status)));
     assert_eq!(config.services["resolver"].check.port, Some(5300));
+    let [plain, tls, passed, ipv6] = web.listen.as_slice() else { panic!("four listeners") };
+    assert_eq!((plain.ports.clone(), ipv6.ports.clone()), (80..=80, 80..=80));
+    assert_eq!(plain.limits, Limits { connections: 100_000, per_source: 1_000, rate: 200, burst: 400 });
+    assert_eq!((plain.proxy_from.len(), plain.socket), (1, SocketOptions::default()));
+    let Security::Terminate(tls) = &tls.security else { panic!("TLS ends here") };
+    assert_eq!((&tls.identity, tls.alpn.len()), (&Identity::SelfSigned, 2));
+    assert_eq!((tls.names[1].0.as_str(), tls.acme.unwrap().port()), ("*.example.net", 5001));
+    let Security::Passthrough { names } = &passed.security else { panic!("TLS is passed through") };
+    assert_eq!(names[0].0, "mail.example.org");
+    assert_eq!(
+        (web.forwarding.affinity, web.forwarding.send_proxy),
+        (Some(Duration::from_secs(600)), SendProxy::V2)
+    );
+    assert_eq!(config.services["resolver"].listen[1].protocol, Protocol::Udp);
+    assert_eq!((config.proxy.workers, config.proxy.memory), (Some(2), 512 << 20));
+}
+
+/// The minimal configuration with more said about its service.
+fn service(more: &str) -> edgeproxy::config::services::Service {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.yaml")).unwrap();
+    let config = parse(&format!("{text}{more}"), Path::new(""))
+        .unwrap_or_else(|problems| panic!("{more}: {problems}"));
+    config.services["web"].clone()
+}
+
+#[test]
+fn a_listener_that_says_the_least() {
+    let listen =
+        |words: &str| service(&format!("    listen: [{{ address: 10.0.0.1, {words} }}]\n")).listen.remove(0);
+    let plain = listen("");
+    assert_eq!(
+        (plain.ports.clone(), plain.protocol, &plain.security),
+        (8080..=8080, Protocol::Tcp, &Security::Plain)
+    );
+    assert_eq!((plain.limits, plain.socket), (Limits::default(), SocketOptions::default()));
+    assert_eq!(listen("ports: 8000-9023").ports, 8000..=9023);
+    assert_eq!(listen("passthrough: []").ports, 8443..=8443);
+    let tls = listen("tls: { self_signed: true }");
+    let Security::Terminate(said) = &tls.security else { panic!("TLS") };
+    assert_eq!(
+        (tls.ports.clone(), said.minimum, &said.clients),
+        (8443..=8443, TlsVersion::V1_2, &ClientCertificates::Off)
+    );
+    assert!(said.names.is_empty() && said.alpn.is_empty() && said.acme.is_none());
+    assert_eq!(listen("protocol: udp").limits.connections, 65_536);
+    assert_eq!(listen("protocol: udp, limits: { connections: 5 }").limits.connections, 5);
+    // A burst is as large as the rate unless it is written.
+    assert_eq!(listen("limits: { rate: 7 }").limits.burst, 7);
+    let off = listen("keepalive: off, user_timeout: off").socket;
+    assert!(off.keepalive.is_zero() && off.user_timeout.is_zero());
+    for version in ["1.3", "\"1.3\""] {
+        let tls = listen(&format!("tls: {{ self_signed: true, minimum: {version} }}"));
+        assert!(matches!(&tls.security, Security::Terminate(tls) if tls.minimum == TlsVersion::V1_3));
+    }
+}
+
+#[test]
+fn what_can_be_off_is_off() {
+    let off = service(
+        "    affinity: off\n    send_proxy: off\n    ejection: off\n    health: off\n    timeouts: { idle: off }\n",
+    );
+    assert_eq!((off.forwarding.affinity, off.forwarding.ejection), (None, None));
+    assert_eq!((off.forwarding.send_proxy, off.forwarding.timeouts.idle), (SendProxy::Off, Duration::ZERO));
+    assert_eq!((&off.check.probe, off.check.held_connection), (&Probe::Off, false));
+}
+
+#[test]
+fn a_bound_that_is_left_out_follows_the_one_that_is_written() {
+    let timeouts = service("    timeouts: { connect: 5s }\n").forwarding.timeouts;
+    assert_eq!(timeouts.deadline, Duration::from_secs(5));
+    let ejection = service("    ejection: { time: 10m }\n").forwarding.ejection.unwrap();
+    assert_eq!(ejection.max_time, Duration::from_secs(600));
+    for (words, soft, hard) in [
+        ("soft_limit: 50", 50, 150),
+        ("soft_limit: 1000", 1000, 1000),
+        ("hard_limit: 2", 2, 2),
+        ("hard_limit: 0", 100, 0),
+        ("soft_limit: 7, hard_limit: 7", 7, 7),
+    ] {
+        let web = service(&format!("      - {{ id: b, address: 10.0.0.9, port: 1, {words} }}\n"));
+        assert_eq!((web.backends[1].soft_limit, web.backends[1].hard_limit), (soft, hard), "{words}");
+    }
 }
 
 #[test]

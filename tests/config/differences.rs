@@ -120,6 +120,124 @@ fn prefixes_and_services_name_what_changes() {
 }
 
 #[test]
+fn each_word_of_the_proxy_is_named_alone() {
+    let at = "listen.198.51.100.1:80";
+    let table = [
+        ("soft_limit: 100 ", "soft_limit: 50 ", "web", "backends.web-4.soft_limit 100 → 50".to_owned()),
+        ("hard_limit: 150 ", "hard_limit: 0 ", "web", "backends.web-4.hard_limit 150 → 0".to_owned()),
+        ("country: br ", "country: de ", "web", "backends.web-4.country br → de".to_owned()),
+        ("drain: false ", "drain: true ", "web", "backends.web-4.drain false → true".to_owned()),
+        ("weight: 4 }", "weight: 5 }", "web", "backends.web-2.weight 4 → 5".to_owned()),
+        (
+            "proxy_from: [10.1.0.0/16]",
+            "proxy_from: [10.2.0.0/16]",
+            "web",
+            format!("{at}.proxy_from [10.1.0.0/16] → [10.2.0.0/16]"),
+        ),
+        ("connections: 100000 ", "connections: 0 ", "web", format!("{at}.limits.connections 100000 → 0")),
+        ("per_source: 1000 ", "per_source: 1 ", "web", format!("{at}.limits.per_source 1000 → 1")),
+        ("rate: 200 ", "rate: 201 ", "web", format!("{at}.limits.rate 200 → 201")),
+        ("burst: 400 ", "burst: 401 ", "web", format!("{at}.limits.burst 400 → 401")),
+        ("defer_accept: false", "defer_accept: true", "web", format!("{at}.defer_accept false → true")),
+        ("fast_open: 0 ", "fast_open: 64 ", "web", format!("{at}.fast_open 0 → 64")),
+        ("keepalive: 60s", "keepalive: off", "web", format!("{at}.keepalive 1m → off")),
+        ("user_timeout: 30s", "user_timeout: 5s", "web", format!("{at}.user_timeout 30s → 5s")),
+        ("backlog: 4096", "backlog: 1", "web", format!("{at}.backlog 4096 → 1")),
+        (
+            "names: [www.example.net, \"*.example.net\"]",
+            "names: []",
+            "web",
+            "listen.198.51.100.1:443.tls.names [*.example.net, www.example.net] → whatever is left"
+                .to_owned(),
+        ),
+        (
+            "alpn: [h2, http/1.1]",
+            "alpn: [h2]",
+            "web",
+            "listen.198.51.100.1:443.tls.alpn [h2, http/1.1] → [h2]".to_owned(),
+        ),
+        (
+            "minimum: \"1.2\"",
+            "minimum: \"1.3\"",
+            "web",
+            "listen.198.51.100.1:443.tls.minimum 1.2 → 1.3".to_owned(),
+        ),
+        (
+            "acme: 10.0.0.9:5001",
+            "acme: 10.0.0.9:5002",
+            "web",
+            "listen.198.51.100.1:443.tls.acme 10.0.0.9:5001 → 10.0.0.9:5002".to_owned(),
+        ),
+        (
+            "passthrough: [mail.example.org]",
+            "passthrough: [imap.example.org]",
+            "web",
+            "listen.198.51.100.1:443#2.passthrough [mail.example.org] → [imap.example.org]".to_owned(),
+        ),
+        (
+            "passthrough: [mail.example.org]",
+            "tls: { self_signed: true }",
+            "web",
+            "listen.198.51.100.1:443#2 passthrough → tls".to_owned(),
+        ),
+        (
+            "      - { address: \"2001:db8:100::1\", port: 80 }\n",
+            "",
+            "web",
+            "listen.[2001:db8:100::1]:80 plain → none".to_owned(),
+        ),
+        (
+            "{ connections: 65536 }",
+            "{ connections: 5 }",
+            "resolver",
+            "listen.198.51.100.2:53/udp.limits.connections 65536 → 5".to_owned(),
+        ),
+        ("affinity: 600s", "affinity: off", "web", "affinity 10m → off".to_owned()),
+        ("slow_start: 10s", "slow_start: 0s", "web", "slow_start 10s → 0ns".to_owned()),
+        ("panic: 30%", "panic: 0%", "web", "panic 30% → 0%".to_owned()),
+        ("send_proxy: v2", "send_proxy: off", "web", "send_proxy v2 → off".to_owned()),
+        ("connect: 1s", "connect: 2s", "web", "timeouts.connect 1s → 2s".to_owned()),
+        ("deadline: 3s", "deadline: 4s", "web", "timeouts.deadline 3s → 4s".to_owned()),
+        ("handshake: 10s", "handshake: 5s", "web", "timeouts.handshake 10s → 5s".to_owned()),
+        (" idle: 1h", " idle: off", "web", "timeouts.idle 1h → off".to_owned()),
+        ("half_closed: 5m", "half_closed: 1m", "web", "timeouts.half_closed 300s → 60s".to_owned()),
+        ("udp_idle: 30s", "udp_idle: 5s", "resolver", "timeouts.udp_idle 30s → 5s".to_owned()),
+        ("attempts: 3", "attempts: 1", "web", "attempts 3 → 1".to_owned()),
+        ("retry_budget: 20%", "retry_budget: 0%", "web", "retry_budget 20% → 0%".to_owned()),
+        ("failures: 5", "failures: 6", "web", "ejection.failures 5 → 6".to_owned()),
+        ("      time: 10s", "      time: 20s", "web", "ejection.time 10s → 20s".to_owned()),
+        ("max_time: 300s", "max_time: 301s", "web", "ejection.max_time 300s → 301s".to_owned()),
+        ("share: 50%", "share: 10%", "web", "ejection.share 50% → 10%".to_owned()),
+    ];
+    for (from, to, service, expected) in table {
+        let diff = after(from, to);
+        let Change::Changed(words) = &diff.services[service] else { panic!("{expected}") };
+        assert_eq!(words.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+        assert!(diff.process.is_empty() && diff.restart.is_empty());
+        assert!(diff.neighbors.values().all(|change| *change == NeighborChange::Keep));
+    }
+    for (from, to, expected) in [
+        ("    time: 60ms", "    time: 80ms", "proxy.lease.time 60ms → 80ms"),
+        ("probe_interval: 1s", "probe_interval: 2s", "proxy.lease.probe_interval 1s → 2s"),
+        ("probe_timeout: 500ms", "probe_timeout: 100ms", "proxy.lease.probe_timeout 500ms → 100ms"),
+        ("probe_fall: 3", "probe_fall: 1", "proxy.lease.probe_fall 3 → 1"),
+        ("connections: 500000", "connections: 1000", "proxy.connections 500000 → 1000"),
+        ("handshakes: 2048", "handshakes: 1", "proxy.handshakes 2048 → 1"),
+        ("memory: 512MiB", "memory: 1GiB", "proxy.memory 512MiB → 1GiB"),
+        ("  drain: 10s ", "  drain: 0s ", "proxy.drain 10s → 0ns"),
+        ("every: 0", "every: 100", "proxy.access_log.every 0 → 100"),
+        ("    rate: 50 ", "    rate: 0 ", "proxy.access_log.rate 50 → 0"),
+        ("ticket_rotation: 6h", "ticket_rotation: 1m", "proxy.ticket_rotation 6h → 1m"),
+    ] {
+        let diff = after(from, to);
+        assert_eq!(diff.process.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+        assert!(diff.restart.is_empty() && diff.services.values().all(|change| *change == Change::Keep));
+    }
+    let diff = after("workers: 2", "# workers: 2");
+    assert_eq!(diff.restart[0].to_string(), "proxy.workers 2 → one for each processor");
+}
+
+#[test]
 fn what_a_reload_cannot_change_is_named() {
     for (from, to, word) in [
         ("id: gru1", "id: gru2", "pop.id"),

@@ -134,6 +134,12 @@ fn a_large_file_takes_bounded_time_and_problems() {
         ("a long value", format!("pop: {{ id: {} }}", "x".repeat((1 << 20) - 20))),
         ("aliases", format!("a: &a 1\nb: [{}]", "*a,".repeat(300_000))),
         ("neighbors", format!("bgp: {{ neighbors: [{}] }}", "{},".repeat(340_000))),
+        ("listeners", format!("services: [{{ listen: [{}] }}]", "{},".repeat(60))),
+        (
+            "names",
+            format!("services: [{{ listen: [{{ tls: {{ names: [{}] }} }}] }}]", "*.a.b,".repeat(150_000)),
+        ),
+        ("ports", many_ports()),
         ("backends", format!("services: [{{ backends: [{}] }}]", "{},".repeat(4_000))),
     ];
     for (name, text) in texts {
@@ -144,6 +150,17 @@ fn a_large_file_takes_bounded_time_and_problems() {
         assert!(took < Duration::from_secs(20), "{name}: {took:?}");
         println!("{name}: {took:?}, {} problems", problems.count());
     }
+}
+
+/// Listeners with as many names as may be on as many ports as may be, all of them at odds with each other.
+fn many_ports() -> String {
+    let names: Vec<String> = (0..256).map(|n| format!("a{n}.example.net")).collect();
+    let listener = |n: usize| {
+        let names = names.join(", ");
+        format!("      - {{ address: 10.0.1.1, ports: {}-{}, passthrough: [{names}] }}\n", n + 1, n + 1024)
+    };
+    let listeners: String = (0..64).map(listener).collect();
+    format!("{MINIMAL}    listen:\n{listeners}")
 }
 
 /// A line of the minimal configuration, one more entry to put after it, how many there may be, and of what.
@@ -162,19 +179,26 @@ fn every_list_has_its_bound() {
         format!("  - {{ name: s{n}, backends: [{}] }}\n", backends.join(", "))
     };
     // The minimal configuration has one of each already.
-    let cases: [Case<'_>; 4] = [
+    let listener = |n: usize| {
+        let first = if n == 0 { "    listen:\n" } else { "" };
+        format!("{first}      - {{ address: 10.0.1.{n}, tls: {{ self_signed: true }} }}\n")
+    };
+    let cases: [Case<'_>; 5] = [
         ("      asn: 64500\n", &neighbor, 256, "bgp.neighbors"),
         ("    services: [web]\n", &prefix, 1024, "anycast"),
         ("        port: 8080\n", &backend, 4096, "services[0].backends"),
+        ("        port: 8080\n", &listener, 64, "services[0].listen"),
         ("        port: 8080\n", &service, 16384 / 16, "services"),
     ];
     for (after, one, most, path) in cases {
+        // None of these is in the minimal configuration.
+        let there = usize::from(path != "services[0].listen");
         let with = |count: usize| {
             let more: String = (0..count).map(one).collect();
             judge(&MINIMAL.replacen(after, &format!("{after}{more}"), 1))
         };
-        assert!(with(most - 1).is_none(), "{path}");
-        let problems = with(most).expect("one too many");
+        assert!(with(most - there).is_none(), "{path}");
+        let problems = with(most + 1 - there).expect("one too many");
         assert_eq!(problems.list()[0].path, path);
         assert!(problems.list()[0].message.contains("at most"), "{problems}");
     }

@@ -11,7 +11,7 @@ use crate::announce::reason::Reason;
 use crate::bgp::origin::Route;
 use crate::config::Config;
 use crate::config::anycast::{Anycast, AnycastPrefix};
-use crate::config::services::{Probe, Service};
+use crate::config::services::Service;
 use crate::health::{Levels, Position, ServiceHealth};
 use crate::observe::status::{PrefixStatus, ServiceStatus};
 
@@ -168,7 +168,7 @@ fn service_fact(
 
 /// Whether each backend is up; None: there is no verdict.
 fn verdicts(service: &Service, old: Option<&Service>, status: Option<&ServiceStatus>) -> Vec<Option<bool>> {
-    if service.check.probe == Probe::Off {
+    if service.check.is_off() {
         return vec![Some(true); service.backends.len()];
     }
     let (Some(old), Some(status)) = (old, status) else { return vec![None; service.backends.len()] };

@@ -180,6 +180,8 @@ fn each_change_and_what_becomes_of_it() {
             vec![a_loses, "b again 198.51.100.0/24", dark]),
         ("all reset", with("router_id: 192.0.2.10", "router_id: 192.0.2.11"),
             vec!["a again 198.51.100.0/24", "b again 198.51.100.0/24", "c announce 198.51.100.0/24", dark]),
+        ("no checks any more", with("  - name: dns\n", "  - name: dns\n    health: off\n"),
+            vec!["203.0.113.0/24 withdrawn>announced", "a announce 203.0.113.0/24", "b announce 203.0.113.0/24"]),
         ("a neighbor more", with(A, &format!("{A}{}", A.replace("name: a", "name: d").replace("192.0.2.1,", "192.0.2.4,"))),
             vec!["d announce 198.51.100.0/24"]),
     ];

@@ -1,12 +1,13 @@
 //! Transactions in virtual time over a real directory: what is in force, and what a restart would use.
 
+use std::os::unix::fs::PermissionsExt;
 use std::{fs, io};
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::announce::ledger::Plan;
-use crate::appliance::reload::{Handouts, health_plan};
+use crate::appliance::reload::{Handouts, health_plan, sources};
 use crate::config::generation::{Beginning, Fault, begin};
 use crate::observe::log::Logs;
 use crate::observe::samples;
@@ -36,9 +37,9 @@ impl Pop {
             bgp: watch::channel(Arc::new(config.bgp.clone())).0,
             policy: watch::channel(Arc::new(Plan::of(&config))).0,
             health: watch::channel(Arc::new(health_plan(&config))).0,
-            catalog: watch::channel(Arc::default()).0,
+            catalog: watch::channel(Arc::new(sources(&config))).0,
             proxy: watch::channel(Arc::default()).0,
-            planner: Planner::default(),
+            planner: Planner::new(1),
         };
         let in_force = InForce::new(Arc::new(config), source, handouts, Logs::nowhere());
         let transactions = Transactions::new(disk.path().join("pop.yaml"), in_force, store, watched);
@@ -227,6 +228,57 @@ fn a_reload_does_not_depend_on_the_store() {
         pop.reload(&text(8)).unwrap();
         assert_eq!(pop.after_restart(), 8, "{step:?}: the file is there");
     }
+}
+
+/// Writes a new certificate and key for a name where the configuration looks for them.
+fn certify(pop: &Pop, name: &str) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    fs::write(pop.disk.path().join("web.pem"), made.cert.pem()).unwrap();
+    let key = pop.disk.path().join("web.key");
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn the_same_text_with_another_certificate_is_taken() {
+    const NAMES: &str = "listen.198.51.100.1:8443.tls.names [a.example.net] → [b.example.net]";
+    let mut pop = Pop::start();
+    let tls = "    listen: [{ address: 198.51.100.1, tls: { certificate: web.pem, key: web.key } }]\n";
+    certify(&pop, "a.example.net");
+    let with_tls = text(8) + tls;
+    pop.reload(&with_tls).unwrap();
+    let first = pop.transactions.in_force().config().services["web"].listen.clone();
+
+    certify(&pop, "b.example.net");
+    let told = pop.reload(&with_tls).unwrap();
+    assert!(told.text.contains("tls.certificate set → another"), "{}", told.text);
+    assert!(told.text.contains("tls.key set → another") && told.text.contains(NAMES), "{}", told.text);
+    let second = pop.transactions.in_force().config().services["web"].listen.clone();
+    assert_ne!(first, second);
+    // Rooms are handed the new one, and asked to do nothing when it is the same again.
+    let mut handed = pop.transactions.in_force.handed_out_to_catalog();
+    assert_eq!(handed.borrow_and_update().services["web"].listen, second);
+    assert!(!pop.reload(&with_tls).unwrap().text.contains("tls"));
+    assert!(!handed.has_changed().unwrap());
+
+    certify(&pop, "c.example.net");
+    let told = pop.apply(with_tls.clone(), Some(60)).unwrap();
+    assert!(
+        told.text.ends_with("generation 8 is in force already; files that it names changed, and are taken"),
+        "{}",
+        told.text
+    );
+    assert_eq!(pop.transactions.next_deadline(), None);
+    assert_ne!(pop.transactions.in_force().config().services["web"].listen, second);
+
+    // A file that cannot be used changes nothing, and other text needs another generation.
+    fs::write(pop.disk.path().join("web.pem"), "torn").unwrap();
+    let third = pop.transactions.in_force().config().services["web"].listen.clone();
+    assert!(pop.reload(&with_tls).unwrap_err().contains("no certificate in"));
+    assert_eq!(pop.transactions.in_force().config().services["web"].listen, third);
+    certify(&pop, "d.example.net");
+    assert!(pop.reload(&(with_tls + "# other\n")).unwrap_err().contains("with other content"));
+    assert_eq!(pop.transactions.in_force().config().services["web"].listen, third);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Reads how the proxy takes clients of a service to its backends.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::read::{Fields, Spot};
@@ -15,8 +14,8 @@ const HEADERS: [(&str, SendProxy); 3] =
 /// Takes its words out of those of the service; `udp` is whether any of its listeners carries that.
 pub(super) fn decode(fields: &mut Fields<'_>, udp: bool) -> Forwarding {
     let default = Forwarding::default();
-    let affinity = fields.get("affinity").filter(|spot| !spot.is_off());
-    let affinity = affinity.and_then(|spot| spot.duration(Duration::from_secs(1)..=DAY));
+    let affinity = fields.get("affinity");
+    let affinity = affinity.and_then(|spot| spot.duration_or_off(Duration::from_secs(1)..=DAY));
     let slow_start = fields.get("slow_start").and_then(|spot| spot.duration(Duration::ZERO..=HOUR));
     let panic = fields.get("panic").and_then(|spot| spot.percent());
     let send_proxy = fields.get("send_proxy").and_then(|spot| {
@@ -35,7 +34,7 @@ pub(super) fn decode(fields: &mut Fields<'_>, udp: bool) -> Forwarding {
         None => default.ejection,
     };
     Forwarding {
-        affinity,
+        affinity: affinity.filter(|affinity| !affinity.is_zero()),
         slow_start: slow_start.unwrap_or(default.slow_start),
         panic: panic.unwrap_or(default.panic),
         send_proxy: send_proxy.unwrap_or(default.send_proxy),
@@ -44,11 +43,6 @@ pub(super) fn decode(fields: &mut Fields<'_>, udp: bool) -> Forwarding {
         retry_budget: retry_budget.unwrap_or(default.retry_budget),
         ejection,
     }
-}
-
-/// A duration, or `off`, which is none at all.
-pub(super) fn or_off(spot: &Spot<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
-    if spot.is_off() { Some(Duration::ZERO) } else { spot.duration(range) }
 }
 
 fn timeouts(spot: &Spot<'_>) -> Option<Timeouts> {
@@ -69,7 +63,7 @@ fn timeouts(spot: &Spot<'_>) -> Option<Timeouts> {
     let opening = Duration::from_millis(10)..=Duration::from_secs(300);
     let handshake = fields.get("handshake").and_then(|spot| spot.duration(opening));
     let week = TENTH..=DAY * 7;
-    let idle = fields.get("idle").and_then(|spot| or_off(&spot, week));
+    let idle = fields.get("idle").and_then(|spot| spot.duration_or_off(week));
     let udp_idle = fields.get("udp_idle").and_then(|spot| spot.duration(TENTH..=HOUR));
     let half_closed = fields.get("half_closed").and_then(|spot| spot.duration(TENTH..=DAY));
     fields.close(&[]);

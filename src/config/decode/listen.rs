@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use super::forwarding::or_off;
 use crate::config::certificate::Files;
 use crate::config::listen::{Limits, Listen, Protocol, Security, ServerName, SocketOptions};
 use crate::config::read::{Fields, Spot, Unique, shown, whole};
@@ -195,13 +194,14 @@ fn limits(spot: &Spot<'_>) -> Option<Limits> {
     let mut fields = spot.fields()?;
     let connections = fields.get("connections").and_then(|spot| spot.number(0..=4_000_000)).unwrap_or(0);
     let per_source = fields.get("per_source").and_then(|spot| spot.number(0..=4_000_000)).unwrap_or(0);
-    let rate = fields.get("rate").and_then(|spot| spot.number(0..=1_000_000)).unwrap_or(0);
+    let rate = fields.get("rate").map_or(Some(0), |spot| spot.number(0..=1_000_000));
     let burst_at = fields.get("burst");
     let burst = burst_at.as_ref().and_then(|spot| spot.number(0..=1_000_000)).unwrap_or(0);
     fields.close(&[]);
-    if let Some(spot) = burst_at.filter(|_| burst > 0 && rate == 0) {
+    if let Some(spot) = burst_at.filter(|_| burst > 0 && rate == Some(0)) {
         spot.refuse("`burst` without `rate` bounds nothing", "add `rate`, or remove `burst`");
     }
+    let rate = rate.unwrap_or(0);
     let burst = if burst == 0 { rate } else { burst };
     Some(Limits { connections, per_source, rate, burst })
 }
@@ -212,7 +212,7 @@ fn socket(fields: &mut Fields<'_>, udp: bool) -> SocketOptions {
     let mut get = |key| {
         fields.get(key).inspect(|spot| {
             if udp {
-                not_udp(Some(spot), key)
+                not_udp(Some(spot), key);
             }
         })
     };
@@ -220,7 +220,7 @@ fn socket(fields: &mut Fields<'_>, udp: bool) -> SocketOptions {
     let fast_open = get("fast_open").and_then(|spot| spot.number(0..=65_535));
     let keepalive = get("keepalive").and_then(|spot| keepalive(&spot));
     let patience = Duration::from_millis(100)..=Duration::from_secs(3_600);
-    let user_timeout = get("user_timeout").and_then(|spot| or_off(&spot, patience));
+    let user_timeout = get("user_timeout").and_then(|spot| spot.duration_or_off(patience));
     let backlog = get("backlog").and_then(|spot| spot.number(1..=65_535));
     SocketOptions {
         defer_accept: defer_accept.unwrap_or(default.defer_accept),
@@ -233,7 +233,7 @@ fn socket(fields: &mut Fields<'_>, udp: bool) -> SocketOptions {
 
 /// tcp(7): TCP_KEEPIDLE counts in seconds.
 fn keepalive(spot: &Spot<'_>) -> Option<Duration> {
-    let idle = or_off(spot, Duration::from_secs(1)..=Duration::from_secs(7_200))?;
+    let idle = spot.duration_or_off(Duration::from_secs(1)..=Duration::from_secs(7_200))?;
     if idle.subsec_nanos() > 0 {
         spot.refuse(format!("{idle:?} is not counted in whole seconds"), "`60s`, or `off`");
         return None;

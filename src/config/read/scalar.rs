@@ -117,16 +117,26 @@ impl<'a> Spot<'a> {
 
     /// A duration with its unit: `50ms`, `1s`, `5m`, `1h`.
     pub(in crate::config) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        self.duration_or(range, "")
+    }
+
+    /// A duration, or `off`, which is none at all.
+    pub(in crate::config) fn duration_or_off(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        if self.is_off() { Some(Duration::ZERO) } else { self.duration_or(range, ", or `off`") }
+    }
+
+    /// `more` is what else may stand here, for the hints.
+    fn duration_or(&self, range: RangeInclusive<Duration>, more: &str) -> Option<Duration> {
         let text = self.text()?;
         let duration = match duration::parse(text) {
             Ok(duration) => Some(duration).filter(|it| range.contains(it)),
             Err(why) => {
-                self.refuse(format!("expected a duration, found {}", shown(text)), why.to_string());
+                self.refuse(format!("expected a duration, found {}", shown(text)), format!("{why}{more}"));
                 return None;
             }
         };
         if duration.is_none() {
-            let hint = format!("{:?} to {:?}", range.start(), range.end());
+            let hint = format!("{:?} to {:?}{more}", range.start(), range.end());
             self.refuse(format!("{} is out of range", shown(text)), hint);
         }
         duration

@@ -89,9 +89,8 @@ impl Roster {
         self.next_id += 1;
         let id = CheckId(self.next_id);
         let check = Check::new(Arc::clone(service), backend.clone(), Arc::clone(settings), now);
-        let is_probed = check.is_probed();
         self.entries.insert(id, Entry { check, counted: Standing::default(), due: None, opens_at: None });
-        if !is_probed {
+        if settings.is_off() {
             return id;
         }
         let at = schedule::first_start(now, service, &backend.id, settings.interval, backends);

@@ -115,6 +115,43 @@ fn from_nothing_to_up_to_refused() {
 }
 
 #[test]
+fn without_checks_all_are_up_as_soon_as_the_plan_is_there() {
+    let start = Instant::now();
+    let checked = plan(2, 8, |_| {});
+    let unchecked = plan(2, 8, |service| service.check.probe = Probe::Off);
+    let mut roster = roster(&unchecked, start);
+    let up = |roster: &Roster, now| {
+        let health = web(roster, now);
+        (health.position, health.proven, health.healthy_weight, health.cause.is_none())
+    };
+    assert_eq!(up(&roster, start), (Position::Full, true, 2, true));
+    assert!(roster.verdicts()["web"].values().all(|it| it.verdict == crate::catalog::backend::Verdict::Up));
+    // Nobody is asked, and silence does not age.
+    let year = start + Duration::from_secs(365 * 86_400);
+    roster.handle_sweep(year);
+    assert_eq!((roster.next_deadline(), answer(&mut roster, &REFUSED, year)), (None, 0));
+    assert!(roster.poll_hold(year).is_none() && roster.take_turned().is_empty());
+    assert_eq!(up(&roster, year), (Position::Full, true, 2, true));
+    let status = &roster.status(year)[0];
+    assert_eq!((status.state.as_str(), status.backends[0].verdict.as_str()), ("up", "up"));
+
+    // With checks nothing is proven until they have spoken.
+    roster.apply_plan(&checked, year);
+    assert_eq!(up(&roster, year), (Position::Low, false, 0, true));
+    answer(&mut roster, &REFUSED, year + Duration::from_secs(1));
+    assert_eq!(web(&roster, year).healthy_weight, 0);
+    let flying = bring_up(&mut roster, year + Duration::from_secs(2)) + Duration::from_secs(1);
+    let late: Vec<Job> = std::iter::from_fn(|| roster.poll_probe(flying)).collect();
+    assert_eq!(late.len(), 2);
+
+    // And without them again, what is under way means nothing.
+    roster.apply_plan(&unchecked, flying);
+    late.iter().for_each(|job| roster.handle_outcome(job.id, &REFUSED, flying));
+    assert_eq!(up(&roster, flying), (Position::Full, true, 2, true));
+    assert_eq!(roster.next_deadline(), None);
+}
+
+#[test]
 fn an_ended_connection_goes_before_all_that_is_overdue() {
     let start = Instant::now();
     let mut roster = roster(&plan(50, 50, |_| {}), start);

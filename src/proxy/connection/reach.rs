@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "driver: waits for backends no longer than it may")]
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::catalog::live::Place;
@@ -26,7 +27,12 @@ pub(super) struct Reached {
 }
 
 /// Tries backends, the best first, until one answers.
-pub(super) async fn reach(shared: &Shared, service: &Service, client: &Client) -> Result<Reached, End> {
+pub(super) async fn reach(
+    shared: &Shared,
+    service: &Service,
+    client: &Client,
+    _to: Option<SocketAddr>,
+) -> Result<Reached, End> {
     let Timeouts { connect, deadline, .. } = service.forwarding.timeouts;
     let most = (service.forwarding.attempts as usize).clamp(1, MOST_ATTEMPTS);
     let began = Instant::now();

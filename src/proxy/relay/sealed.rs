@@ -59,6 +59,9 @@ impl Sealed {
             if up.flush(context, backend)?.is_pending() {
                 return Ok(Waits::Sink);
             }
+            if self.session.is_closed() {
+                up.stage = Stage::Ending;
+            }
             if up.stage == Stage::Ending {
                 backend.finish();
                 up.stage = Stage::Done;

@@ -168,3 +168,22 @@ fn urgent_data_does_not_stop_the_rest() {
     drop(backend);
     relay.join().unwrap();
 }
+
+#[test]
+fn a_backend_that_was_slow_gets_everything_once_it_reads() {
+    let (client, mut backend, relay) = relay(b"");
+    let sent = pattern(64 << 20, 3);
+    let expected = sent.clone();
+    let writer = thread::spawn(move || {
+        let mut client = client;
+        client.write_all(&sent).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        client
+    });
+    // Until everybody on the way is full, and reading is held back.
+    thread::sleep(Duration::from_millis(500));
+    assert!(all(&mut backend) == expected);
+    drop(backend);
+    drop(writer.join().unwrap());
+    assert!(matches!(relay.join().unwrap().end, RelayEnd::Finished));
+}

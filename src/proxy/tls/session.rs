@@ -46,6 +46,8 @@ pub struct Agreed {
 /// A handshake in progress.
 pub struct Handshake {
     connection: UnbufferedServerConnection,
+    /// The client has said everything behind its handshake already.
+    is_closed: bool,
 }
 
 impl Handshake {
@@ -54,7 +56,7 @@ impl Handshake {
     /// # Errors
     /// [`TlsError::Handshake`] where the configuration cannot serve.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
-        Ok(Self { connection: UnbufferedServerConnection::new(config)? })
+        Ok(Self { connection: UnbufferedServerConnection::new(config)?, is_closed: false })
     }
 
     /// Takes what the client has said so far off the front of `incoming`; appends what is to be sent to `out`, and
@@ -71,7 +73,6 @@ impl Handshake {
         loop {
             let UnbufferedStatus { discard, state } = self.connection.process_tls_records(incoming);
             let mut is_done = false;
-            let mut is_closed = false;
             match state {
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out)?,
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
@@ -86,7 +87,7 @@ impl Handshake {
                     continue;
                 }
                 Ok(ConnectionState::WriteTraffic(_)) => is_done = true,
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => is_closed = true,
+                Ok(ConnectionState::PeerClosed) => self.is_closed = true,
                 Ok(_) => {
                     incoming.drain(..discard);
                     // Not one record of a handshake is that long, and no client needs so many.
@@ -102,9 +103,6 @@ impl Handshake {
                 }
             }
             incoming.drain(..discard);
-            if is_closed {
-                return Err(TlsError::Alert(CLOSE_NOTIFY));
-            }
             if is_done {
                 return self.finish();
             }
@@ -127,7 +125,7 @@ impl Handshake {
     }
 
     fn finish(self: Box<Self>) -> Result<Step, TlsError> {
-        let connection = self.connection;
+        let Self { connection, is_closed } = *self;
         let version = connection.protocol_version();
         let agreed = Agreed {
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
@@ -145,7 +143,7 @@ impl Handshake {
             keys,
             is_v13: agreed.is_v13,
             small: 0,
-            is_closed: false,
+            is_closed,
         };
         Ok(Step::Done(Box::new(session), agreed))
     }

@@ -32,7 +32,7 @@ pub(super) fn forwarding(words: &mut Words, old: &Forwarding, new: &Forwarding) 
             words.compare("ejection.share", share, &new.share, percent);
         }
         (old, new) => {
-            words.compare("ejection", old, new, |it| if it.is_some() { "on" } else { "off" }.to_owned())
+            words.compare("ejection", old, new, |it| if it.is_some() { "on" } else { "off" }.to_owned());
         }
     }
 }

@@ -1,0 +1,177 @@
+//! The arrival of a client: what it must say before it is taken anywhere, within one deadline.
+#![expect(clippy::disallowed_methods, reason = "driver: reads from a client and answers it")]
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::proxy::end::{End, Kind};
+use crate::proxy::plan::{Door, Entrance};
+use crate::proxy::stream::Stream;
+use crate::proxy::tls::hello::{self, Hello, Parsed};
+use crate::proxy::tls::session::{Agreed, Handshake, Session, Step};
+use crate::proxy::tls::store::{Names, Route, Terminate};
+use crate::proxy::totals::Count;
+use crate::proxy::worker::Shared;
+
+/// What is read at once while a client arrives.
+const READ: usize = 4_096;
+/// A fatal unrecognized_name (RFC 6066 §3) and a fatal handshake_failure, as records of their own.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+
+/// A client that may be taken to its service.
+pub(super) struct Arrived {
+    pub(super) service: Arc<str>,
+    /// What it has said already that the backend is to be told.
+    pub(super) first: Vec<u8>,
+    pub(super) tls: Option<Arrival>,
+    pub(super) server_name: Option<String>,
+    /// Only there, whatever the service says.
+    pub(super) to: Option<SocketAddr>,
+}
+
+/// A session, and what the client sent behind its handshake.
+pub(super) struct Arrival {
+    pub(super) session: Box<Session>,
+    pub(super) unopened: Vec<u8>,
+    pub(super) agreed: Agreed,
+}
+
+/// Waits for what the client must say. `within` is the time for all of it.
+pub(super) async fn arrive(shared: &Shared, door: &Door, client: &Stream) -> Result<Arrived, End> {
+    match &door.entrance {
+        Entrance::Service(service) => {
+            let service = Arc::clone(service);
+            Ok(Arrived { service, first: Vec::new(), tls: None, server_name: None, to: None })
+        }
+        Entrance::Named(names) => by_name(shared, names, client).await,
+    }
+}
+
+/// The answer of `work`, unless the time is over before.
+pub(super) async fn in_time<T>(
+    shared: &Shared,
+    within: Duration,
+    work: impl Future<Output = Result<T, End>>,
+) -> Result<T, End> {
+    let slot = shared.wheel.slot();
+    slot.set(within);
+    let mut work = pin!(work);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Pending if slot.is_over(context) => {
+            Poll::Ready(Err(End::because(Kind::ClientSilent, "no whole handshake in time")))
+        }
+        polled => polled,
+    })
+    .await
+}
+
+async fn by_name(shared: &Shared, names: &Names, client: &Stream) -> Result<Arrived, End> {
+    let limit = shared.plan.borrow().limits.handshakes;
+    let Some(_place) = shared.totals.take(Count::Handshakes, limit) else {
+        return Err(End::because(Kind::Overloaded, "proxy.handshakes is used up"));
+    };
+    let (hello, said) = hello(client).await?;
+    let Some(Route { service, terminate }) = names.find(hello.server_name.as_deref()) else {
+        tell(client, &UNRECOGNIZED_NAME).await;
+        let name = hello.server_name.unwrap_or_else(|| "none".to_owned());
+        return Err(End::because(Kind::NameUnknown, format!("the client asks for the name {name}")));
+    };
+    let service = Arc::clone(service);
+    let server_name = hello.server_name.clone();
+    match terminate {
+        None => Ok(Arrived { service, first: said, tls: None, server_name, to: None }),
+        Some(Terminate { acme, .. }) if hello.is_acme() => match acme {
+            Some(to) => Ok(Arrived { service, first: said, tls: None, server_name, to: Some(*to) }),
+            None => {
+                tell(client, &HANDSHAKE_FAILURE).await;
+                Err(End::because(Kind::TlsRefused, "a TLS-ALPN-01 challenge, and no `acme` is configured"))
+            }
+        },
+        Some(Terminate { config, .. }) => {
+            let handshake = Handshake::new(Arc::clone(config)).map_err(|error| refused(&error))?;
+            let mut first = Vec::new();
+            let tls = shake(client, Box::new(handshake), said, &mut first).await?;
+            Ok(Arrived { service, first, tls: Some(tls), server_name, to: None })
+        }
+    }
+}
+
+/// The ClientHello, and all octets that were read for it.
+async fn hello(client: &Stream) -> Result<(Hello, Vec<u8>), End> {
+    let mut said = Vec::new();
+    loop {
+        read(client, &mut said).await?;
+        match hello::parse(&said) {
+            Parsed::More => {}
+            Parsed::Hello(hello) => return Ok((hello, said)),
+            Parsed::Refused(why) => {
+                tell(client, &HANDSHAKE_FAILURE).await;
+                return Err(End::because(Kind::TlsRefused, why));
+            }
+        }
+    }
+}
+
+async fn shake(
+    client: &Stream,
+    mut handshake: Box<Handshake>,
+    mut incoming: Vec<u8>,
+    plain: &mut Vec<u8>,
+) -> Result<Arrival, End> {
+    let mut out = Vec::new();
+    loop {
+        let step = handshake.advance(&mut incoming, &mut out, plain);
+        if !out.is_empty() {
+            let sent = send(client, &out).await;
+            out.clear();
+            if step.is_ok() {
+                sent?;
+            }
+        }
+        match step.map_err(|error| refused(&error))? {
+            Step::More(more) => handshake = more,
+            Step::Done(session, agreed) => {
+                incoming.shrink_to_fit();
+                return Ok(Arrival { session, unopened: incoming, agreed });
+            }
+        }
+        read(client, &mut incoming).await?;
+    }
+}
+
+fn refused(error: &dyn std::fmt::Display) -> End {
+    End::because(Kind::TlsRefused, error.to_string())
+}
+
+/// Reads at least one octet more.
+async fn read(client: &Stream, said: &mut Vec<u8>) -> Result<(), End> {
+    let at = said.len();
+    said.resize(at + READ, 0);
+    let got = poll_fn(|context| client.poll_receive(context, &mut said[at..])).await;
+    said.truncate(at + got.as_ref().copied().unwrap_or(0));
+    match got {
+        Ok(0) => Err(End::of(Kind::ClientLeft)),
+        Ok(_) => Ok(()),
+        Err(error) => Err(End::because(Kind::ClientReset, error.to_string())),
+    }
+}
+
+async fn send(client: &Stream, octets: &[u8]) -> Result<(), End> {
+    let mut sent = 0;
+    while sent < octets.len() {
+        let more = poll_fn(|context| client.poll_send(context, &octets[sent..], false)).await;
+        sent += more.map_err(|error: io::Error| End::because(Kind::ClientReset, error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// A last word; whether it arrives does not matter.
+async fn tell(client: &Stream, octets: &[u8]) {
+    let _ = send(client, octets).await;
+}

@@ -1,0 +1,203 @@
+//! Server names of one door: which service each leads to, and with what certificate.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, SupportedProtocolVersion};
+
+use super::provider::provider;
+use super::self_signed::self_signed;
+use super::tickets::Tickets;
+use crate::config::listen::{ClientCertificates, Identity, PrivateKey, ServerName, Tls, TlsVersion};
+
+/// Where a name leads.
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub service: Arc<str>,
+    /// None: the backend ends TLS itself.
+    pub terminate: Option<Terminate>,
+}
+
+/// How TLS ends here.
+#[derive(Clone)]
+pub struct Terminate {
+    pub config: Arc<ServerConfig>,
+    /// Where TLS-ALPN-01 challenges go.
+    pub acme: Option<SocketAddr>,
+}
+
+impl fmt::Debug for Terminate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terminate").field("acme", &self.acme).finish_non_exhaustive()
+    }
+}
+
+/// The names of one door. No name is there twice: the configuration was judged for that.
+#[derive(Debug, Default)]
+pub struct Names {
+    exact: HashMap<String, Route>,
+    /// By what follows the first label, the dot with it.
+    wildcards: HashMap<String, Route>,
+    /// Whoever asks for nothing that is known.
+    others: Option<Route>,
+}
+
+impl Names {
+    /// Adds a service with the names that lead to it; none: all others.
+    pub fn add(&mut self, names: &[ServerName], route: &Route) {
+        if names.is_empty() {
+            self.others = Some(route.clone());
+        }
+        for ServerName(name) in names {
+            match name.strip_prefix('*') {
+                Some(suffix) => self.wildcards.insert(suffix.to_owned(), route.clone()),
+                None => self.exact.insert(name.clone(), route.clone()),
+            };
+        }
+    }
+
+    /// Where a client leads that asks for this name; None: nowhere.
+    /// A wildcard stands for one label (RFC 9525 §6.3), and an exact name comes before it.
+    #[must_use]
+    pub fn find(&self, name: Option<&str>) -> Option<&Route> {
+        let known = name.and_then(|name| {
+            let suffix = || name.find('.').map(|dot| &name[dot..]);
+            self.exact.get(name).or_else(|| self.wildcards.get(suffix()?))
+        });
+        // A door with one service takes clients that name nothing: they are known by the address alone.
+        known.or(self.others.as_ref()).or_else(|| if name.is_none() { self.only() } else { None })
+    }
+
+    /// Every service once.
+    pub fn services(&self) -> impl Iterator<Item = &Route> {
+        let mut all: Vec<&Route> =
+            self.exact.values().chain(self.wildcards.values()).chain(&self.others).collect();
+        all.sort_by(|a, b| a.service.cmp(&b.service));
+        all.dedup_by(|a, b| a.service == b.service);
+        all.into_iter()
+    }
+
+    fn only(&self) -> Option<&Route> {
+        let mut services = self.services();
+        let first = services.next()?;
+        services.next().is_none().then_some(first)
+    }
+}
+
+/// A server's configuration for handshakes.
+///
+/// # Errors
+/// In words: a key that does not belong to its certificate, or that is of no kind we know.
+pub fn server_config(tls: &Tls, tickets: &Arc<Tickets>) -> Result<Arc<ServerConfig>, String> {
+    let words = |error: &dyn fmt::Display| error.to_string();
+    let versions: &[&SupportedProtocolVersion] = match tls.minimum {
+        TlsVersion::V1_2 => &[&TLS13, &TLS12],
+        TlsVersion::V1_3 => &[&TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .map_err(|error| words(&error))?;
+    let builder = match &tls.clients {
+        ClientCertificates::Off => builder.with_no_client_auth(),
+        ClientCertificates::Optional(authorities) | ClientCertificates::Required(authorities) => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(authorities.iter().cloned().map(CertificateDer::from));
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+            if matches!(tls.clients, ClientCertificates::Optional(_)) {
+                verifier = verifier.allow_unauthenticated();
+            }
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| words(&error))?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Always(certified(&tls.identity, &tls.names)?)));
+    config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.ticketer = Arc::clone(tickets) as _;
+    // A session is known by its ticket only: any worker, and any POP, can resume it.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 1;
+    // RFC 8446 §8: early data can be replayed.
+    config.max_early_data_size = 0;
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// One certificate for whoever comes: the name has been judged before.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Always {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+fn certified(identity: &Identity, names: &[ServerName]) -> Result<Arc<CertifiedKey>, String> {
+    let (chain, key, ocsp) = match identity {
+        Identity::SelfSigned => {
+            let (certificate, key) = self_signed(names)?;
+            (vec![certificate], key, None)
+        }
+        Identity::Files { chain, key, ocsp } => {
+            let key = match key {
+                PrivateKey::Pkcs8(der) => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.clone())),
+                PrivateKey::Pkcs1(der) => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der.clone())),
+                PrivateKey::Sec1(der) => PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der.clone())),
+            };
+            (chain.iter().cloned().map(CertificateDer::from).collect(), key, ocsp.clone())
+        }
+    };
+    let mut certified = CertifiedKey::from_der(chain, key, &provider())
+        .map_err(|error| format!("certificate and key: {error}"))?;
+    certified.ocsp = ocsp;
+    Ok(Arc::new(certified))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_names_come_before_wildcards_and_those_before_all_others() {
+        let route = |service: &str| Route { service: service.into(), terminate: None };
+        let name = |text: &str| ServerName(text.to_owned());
+        let mut names = Names::default();
+        names.add(&[name("www.example.net"), name("*.example.net")], &route("web"));
+        names.add(&[name("api.example.net")], &route("api"));
+        let find =
+            |names: &Names, name: Option<&str>| names.find(name).map(|route| route.service.to_string());
+        for (asked, service) in [
+            (Some("www.example.net"), Some("web")),
+            (Some("api.example.net"), Some("api")),
+            (Some("other.example.net"), Some("web")),
+            (Some("a.b.example.net"), None),
+            (Some("example.net"), None),
+            (Some("net"), None),
+            (None, None),
+        ] {
+            assert_eq!(find(&names, asked).as_deref(), service, "{asked:?}");
+        }
+        names.add(&[], &route("rest"));
+        assert_eq!(find(&names, Some("example.net")).as_deref(), Some("rest"));
+        assert_eq!(find(&names, None).as_deref(), Some("rest"));
+        assert_eq!(names.services().count(), 3);
+    }
+
+    #[test]
+    fn a_door_with_one_service_needs_no_name_but_no_wrong_one_either() {
+        let mut names = Names::default();
+        let route = Route { service: "web".into(), terminate: None };
+        names.add(&[ServerName("www.example.net".to_owned())], &route);
+        assert!(names.find(None).is_some());
+        assert!(names.find(Some("example.org")).is_none());
+    }
+}
