@@ -1,7 +1,7 @@
 //! Many clients at once for a few places: how many are served.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use crate::namespace::Namespace;
 const STACK: usize = 128 << 10;
 /// The place of a connection that has ended is free within this.
 const FREED: Duration = Duration::from_secs(5);
+/// From the end that a client sees until its place is free.
+const SETTLED: Duration = Duration::from_millis(10);
 const QUESTION: &[u8] = b"me?";
 
 /// So many clients that come at the same moment to a service that sends back what it reads.
@@ -54,7 +56,12 @@ impl Race {
             // Nobody leaves before all have come.
             come.collect::<io::Result<Vec<_>>>()
         })?;
-        Ok(served.iter().flatten().count())
+        let count = served.iter().flatten().count();
+        for stream in served.into_iter().flatten().chain(standing) {
+            leave(stream)?;
+        }
+        thread::sleep(SETTLED);
+        Ok(count)
     }
 
     /// A connection on which a question was answered; None if it was reset.
@@ -78,4 +85,16 @@ impl Race {
             Err(error) => Err(super::told(&error, "a racer was neither served nor reset")),
         }
     }
+}
+
+/// Ends a connection, and waits for the other side's end of it.
+fn leave(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_exact(&mut [0]).map_or_else(
+        |error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Ok(()),
+            _ => Err(super::told(&error, "who was served did not come to an orderly end")),
+        },
+        |()| Err(io::Error::other("more came than was asked for")),
+    )
 }
