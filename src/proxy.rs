@@ -1,15 +1,19 @@
 //! The data plane: takes clients in at the anycast address, chooses a backend, and carries octets both ways.
 
 mod access;
+pub mod admission;
+pub mod affinity;
 mod connection;
 mod dial;
 mod door;
+pub mod ejection;
 pub mod end;
 pub mod plan;
 pub mod pulse;
 pub mod relay;
 pub mod report;
 mod roll;
+pub mod source;
 pub mod stream;
 pub mod tally;
 pub mod tls;

@@ -32,6 +32,10 @@ pub struct Backend {
     pub id: Arc<str>,
     pub address: SocketAddr,
     pub region: Arc<str>,
+    /// How far its region is, in tenths of a step of `geo`, 0 to 9: the shortest round trip that checks have seen to
+    /// any backend of the service there, one for every 20 ms. 0 for this POP's own region, and when nothing was
+    /// measured anywhere else; 9 for a region without a measurement beside others that have one.
+    pub far: u8,
     /// Two lower-case letters.
     pub country: Option<[u8; 2]>,
     /// 1 to 1000.

@@ -12,3 +12,11 @@ pub struct Service {
     pub forwarding: Forwarding,
     pub backends: Vec<Backend>,
 }
+
+impl Service {
+    /// The index of the backend with this [`super::live::Live::serial`].
+    #[must_use]
+    pub fn position(&self, serial: u32) -> Option<usize> {
+        self.backends.iter().position(|backend| backend.live.serial() == serial)
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backend::{Backend, Known};
 use super::geo::Geo;
@@ -29,28 +30,33 @@ pub struct Sources {
     pub services: BTreeMap<String, services::Service>,
 }
 
-/// Keeps the counts of backends over configurations.
+/// Keeps over configurations what outlives them: the counts of backends, and services in which nothing changed.
 #[derive(Debug, Default)]
 pub struct Registry {
     lives: BTreeMap<(Arc<str>, Arc<str>, SocketAddr), Arc<Live>>,
+    services: BTreeMap<Arc<str>, Arc<Service>>,
 }
 
 impl Registry {
-    /// The view of a configuration and of what health knows.
+    /// The view of a configuration and of what health knows. Whoever holds an older view keeps what is in it; the
+    /// counts of a backend are the same in both as long as it keeps service, id, address and port.
     pub fn build(&mut self, sources: &Sources, verdicts: &Verdicts, geo: Option<Arc<Geo>>) -> View {
-        let mut before = std::mem::take(&mut self.lives);
-        let mut services = BTreeMap::new();
+        let lives = std::mem::take(&mut self.lives);
+        let before = std::mem::take(&mut self.services);
         for (name, config) in &sources.services {
             let name: Arc<str> = name.as_str().into();
             let known = verdicts.get(&name);
-            let backends = config.backends.iter().map(|backend| {
+            let distances = Distances::new(&sources.region, config, known);
+            let mut backends = Vec::with_capacity(config.backends.len());
+            for backend in &config.backends {
                 let id: Arc<str> = backend.id.as_str().into();
                 let address = SocketAddr::new(backend.address, backend.port);
                 let key = (Arc::clone(&name), Arc::clone(&id), address);
-                let live = before.remove(&key).unwrap_or_default();
+                let live = lives.get(&key).map(Arc::clone).unwrap_or_default();
                 self.lives.insert(key, Arc::clone(&live));
-                Backend {
+                backends.push(Backend {
                     known: known.and_then(|known| known.get(&id)).copied().unwrap_or_default(),
+                    far: distances.far(&backend.region),
                     id,
                     address,
                     region: backend.region.as_str().into(),
@@ -60,12 +66,206 @@ impl Registry {
                     hard_limit: backend.hard_limit,
                     drain: backend.drain,
                     live,
-                }
-            });
-            let backends = backends.collect();
+                });
+            }
             let service = Service { name: Arc::clone(&name), forwarding: config.forwarding, backends };
-            services.insert(name, Arc::new(service));
+            let kept = before.get(&name).filter(|before| is_unchanged(before, &service)).map(Arc::clone);
+            self.services.insert(name, kept.unwrap_or_else(|| Arc::new(service)));
         }
-        View { region: sources.region.as_str().into(), services, geo }
+        View { region: sources.region.as_str().into(), services: self.services.clone(), geo }
+    }
+}
+
+/// Whether the choice would be the same with either. A round trip that moved without moving `far` is no change: it
+/// moves with every probe.
+fn is_unchanged(before: &Service, after: &Service) -> bool {
+    // Names every field, so that a new one is not forgotten.
+    let same = |(a, b): (&Backend, &Backend)| {
+        let Backend { id, address, region, far, country, weight, soft_limit, hard_limit, drain, known, live } =
+            a;
+        let Known { verdict, since, rtt: _ } = known;
+        (id, address, region, far, country) == (&b.id, &b.address, &b.region, &b.far, &b.country)
+            && (weight, soft_limit, hard_limit, drain) == (&b.weight, &b.soft_limit, &b.hard_limit, &b.drain)
+            && (verdict, since) == (&b.known.verdict, &b.known.since)
+            && Arc::ptr_eq(live, &b.live)
+    };
+    let Service { name, forwarding, backends } = before;
+    *name == after.name
+        && *forwarding == after.forwarding
+        && backends.len() == after.backends.len()
+        && backends.iter().zip(&after.backends).all(same)
+}
+
+/// The shortest round trips to the regions of one service.
+struct Distances<'a> {
+    own: &'a str,
+    /// Without this POP's own.
+    regions: BTreeMap<&'a str, Duration>,
+}
+
+impl<'a> Distances<'a> {
+    /// One tenth of a step for so much.
+    const TENTH: Duration = Duration::from_millis(20);
+    const FARTHEST: u8 = 9;
+
+    fn new(own: &'a str, config: &'a services::Service, known: Option<&BTreeMap<Arc<str>, Known>>) -> Self {
+        let mut regions = BTreeMap::new();
+        for backend in config.backends.iter().filter(|backend| backend.region != own) {
+            let rtt = known.and_then(|known| known.get(backend.id.as_str())).and_then(|known| known.rtt);
+            if let Some(rtt) = rtt {
+                let shortest = regions.entry(backend.region.as_str()).or_insert(rtt);
+                *shortest = rtt.min(*shortest);
+            }
+        }
+        Self { own, regions }
+    }
+
+    fn far(&self, region: &str) -> u8 {
+        if region == self.own || self.regions.is_empty() {
+            return 0;
+        }
+        let tenths = |rtt: &Duration| (rtt.as_millis() / Self::TENTH.as_millis()).min(Self::FARTHEST.into());
+        self.regions.get(region).map_or(Self::FARTHEST, |rtt| tenths(rtt) as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::catalog::backend::Verdict;
+    use crate::config::services::{Check, Forwarding, Probe, Watermark};
+
+    fn backend(id: &str, last: u8, region: &str) -> services::Backend {
+        services::Backend {
+            id: id.into(),
+            address: [10, 0, 0, last].into(),
+            port: 8080,
+            region: region.into(),
+            weight: 2,
+            soft_limit: 100,
+            hard_limit: 150,
+            country: Some("br".into()),
+            drain: false,
+        }
+    }
+
+    fn sources(services: &[(&str, Vec<services::Backend>)]) -> Sources {
+        let check = Check {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(100),
+            timeout: Duration::from_millis(500),
+            rise: 2,
+            fall: 3,
+            source: None,
+            port: None,
+            held_connection: true,
+        };
+        let service = |(name, backends): &(&str, Vec<services::Backend>)| services::Service {
+            name: (*name).into(),
+            watermark: Watermark::default(),
+            backends: backends.clone(),
+            check: check.clone(),
+            listen: Vec::new(),
+            forwarding: Forwarding::default(),
+        };
+        let services = services.iter().map(|it| (it.0.to_owned(), service(it))).collect();
+        Sources { region: "sa".into(), services }
+    }
+
+    fn up(rtt_ms: u64, since: Instant) -> Known {
+        Known { verdict: Verdict::Up, since: Some(since), rtt: Some(Duration::from_millis(rtt_ms)) }
+    }
+
+    fn known(list: &[(&str, &str, Known)]) -> Verdicts {
+        let mut verdicts = Verdicts::new();
+        for (service, id, known) in list {
+            verdicts.entry((*service).into()).or_default().insert((*id).into(), *known);
+        }
+        verdicts
+    }
+
+    #[test]
+    fn who_is_missing_is_unproven() {
+        let now = Instant::now();
+        let sources = sources(&[("web", vec![backend("a", 1, "sa"), backend("b", 2, "sa")])]);
+        let view = Registry::default().build(&sources, &known(&[("web", "a", up(1, now))]), None);
+        let verdicts: Vec<_> = view.services["web"].backends.iter().map(|it| it.known.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Up, Verdict::Unproven]);
+        assert_eq!(view.services["web"].backends[0].country, Some(*b"br"));
+        assert_eq!(&*view.region, "sa");
+    }
+
+    #[test]
+    fn counts_outlive_what_changes_around_them() {
+        let mut registry = Registry::default();
+        let none = Verdicts::new();
+        let first = registry.build(&sources(&[("web", vec![backend("a", 1, "sa")])]), &none, None);
+        let place = first.services["web"].backends[0].live.take(0).unwrap();
+        let mut moved = backend("a", 1, "sa");
+        moved.weight = 9;
+        let second = registry.build(&sources(&[("web", vec![backend("b", 2, "sa"), moved])]), &none, None);
+        assert_eq!(second.services["web"].backends[1].live.connections(), 1);
+        // Another address is another backend; the same id in another service too.
+        let services = [("api", vec![backend("a", 1, "sa")]), ("web", vec![backend("a", 3, "sa")])];
+        let third = registry.build(&sources(&services), &none, None);
+        for name in ["api", "web"] {
+            assert_eq!(third.services[name].backends[0].live.connections(), 0, "{name}");
+        }
+        // What is gone comes back without counts, and those who still hold it do no harm.
+        let fourth = registry.build(&sources(&[("web", vec![backend("a", 1, "sa")])]), &none, None);
+        drop(place);
+        assert_eq!(fourth.services["web"].backends[0].live.connections(), 0);
+        assert_eq!(registry.lives.len(), 1);
+    }
+
+    #[test]
+    fn a_service_in_which_nothing_changed_is_the_same() {
+        let now = Instant::now();
+        let mut registry = Registry::default();
+        let both = sources(&[("api", vec![backend("a", 1, "us")]), ("web", vec![backend("a", 1, "sa")])]);
+        let verdicts = known(&[("api", "a", up(101, now)), ("web", "a", up(1, now))]);
+        let first = registry.build(&both, &verdicts, None);
+        let same = |a: &View, b: &View, name| Arc::ptr_eq(&a.services[name], &b.services[name]);
+        // Round trips that move a little are no change; one that moves a region is.
+        let second =
+            registry.build(&both, &known(&[("api", "a", up(119, now)), ("web", "a", up(90, now))]), None);
+        assert!(same(&first, &second, "api") && same(&first, &second, "web"));
+        let third =
+            registry.build(&both, &known(&[("api", "a", up(121, now)), ("web", "a", up(1, now))]), None);
+        assert!(!same(&second, &third, "api") && same(&second, &third, "web"));
+        let mut changed = both.clone();
+        changed.services.get_mut("web").unwrap().backends[0].drain = true;
+        let fourth = registry.build(&changed, &verdicts, None);
+        assert!(!same(&third, &fourth, "web"));
+        let fifth = registry.build(&changed, &known(&[("api", "a", up(101, now))]), None);
+        assert!(same(&fourth, &fifth, "api") && !same(&fourth, &fifth, "web"));
+    }
+
+    #[test]
+    fn regions_are_as_far_as_their_nearest_backend() {
+        let now = Instant::now();
+        let backends = vec![
+            backend("own", 1, "sa"),
+            backend("us-1", 2, "us"),
+            backend("us-2", 3, "us"),
+            backend("eu-1", 4, "eu"),
+            backend("ap-1", 5, "ap"),
+        ];
+        let far = |verdicts| {
+            let view = Registry::default().build(&sources(&[("web", backends.clone())]), &verdicts, None);
+            view.services["web"].backends.iter().map(|backend| backend.far).collect::<Vec<_>>()
+        };
+        assert_eq!(far(Verdicts::new()), [0, 0, 0, 0, 0]);
+        assert_eq!(far(known(&[("web", "own", up(500, now))])), [0, 0, 0, 0, 0]);
+        let measured = [
+            ("web", "own", up(500, now)),
+            ("web", "us-1", up(400, now)),
+            ("web", "us-2", up(119, now)),
+            ("web", "eu-1", up(60_000, now)),
+        ];
+        assert_eq!(far(known(&measured)), [0, 5, 5, 9, 9]);
     }
 }

@@ -5,7 +5,7 @@ use super::{Source, complaints};
 
 /// Outside crates and the rooms that may name them. Crates not listed, such as tokio, serde and tracing, are
 /// everybody's.
-const CRATES: [(&str, &[&str]); 22] = [
+const CRATES: [(&str, &[&str]); 24] = [
     ("rustbgpd_wire", &["bgp"]),
     ("rustbgpd_fsm", &["bgp"]),
     ("prometheus", &["observe"]),
@@ -14,9 +14,11 @@ const CRATES: [(&str, &[&str]); 22] = [
     ("hyper_util", &["admin", "health"]),
     ("http_body_util", &["admin", "health"]),
     ("saphyr_parser", &["config"]),
-    ("ring", &["config"]),
+    ("ring", &["config", "proxy"]),
     ("rustls", &["config", "proxy"]),
     ("webpki", &["config"]),
+    ("rcgen", &["proxy"]),
+    ("maxminddb", &["catalog"]),
     ("rtnetlink", &["sys"]),
     // Safe edges of the operating system: the rooms that own sockets, files and signals.
     ("libc", &["sys", "health"]),
