@@ -13,6 +13,7 @@ pub mod diff;
 pub mod duration;
 pub mod environment;
 pub mod generation;
+pub mod geo;
 pub mod health;
 pub mod listen;
 pub mod load;

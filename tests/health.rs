@@ -477,6 +477,7 @@ impl Running {
                 view_out,
                 status_out,
                 tokio::sync::watch::channel(Default::default()).0,
+                tokio::sync::mpsc::channel(1).1,
                 Journal::new(1).0,
                 CauseIds::new(1, 0),
             ),

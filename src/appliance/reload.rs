@@ -4,15 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tracing::{info, warn};
 
 use crate::admin::Told;
 use crate::announce::ledger::Plan;
+use crate::catalog::geo::Geo;
 use crate::catalog::view::Sources;
 use crate::config::bgp::Bgp;
 use crate::config::diff::diff;
 use crate::config::load::Source;
 use crate::config::observe::LogLevel;
-use crate::config::{Config, load};
+use crate::config::{self, Config, load};
 use crate::health::HealthPlan;
 use crate::observe::log::Logs;
 use crate::proxy::{self, plan::Planner};
@@ -103,7 +105,24 @@ pub fn health_plan(config: &Config) -> HealthPlan {
 /// The part of a configuration that choices are made from.
 #[must_use]
 pub fn sources(config: &Config) -> Sources {
-    Sources { region: config.pop.region.clone(), services: config.services.clone() }
+    let geo = config.proxy.geo.as_deref().and_then(geo);
+    Sources { region: config.pop.region.clone(), services: config.services.clone(), geo }
+}
+
+/// A database that cannot be read costs the choice by country, and nothing else.
+fn geo(path: &Path) -> Option<Arc<Geo>> {
+    let read = config::geo::read(path, Geo::MOST_OCTETS).map_err(|error| error.to_string());
+    match read.and_then(|octets| Geo::new(octets).map_err(|error| error.to_string())) {
+        Ok(geo) => {
+            let (name, built) = geo.about();
+            info!(file = %path.display(), name, built, "countries of clients are known");
+            Some(Arc::new(geo))
+        }
+        Err(error) => {
+            warn!(file = %path.display(), "countries of clients are not known: {error}");
+            None
+        }
+    }
 }
 
 /// The log's level for the configuration's word.

@@ -75,6 +75,8 @@ use crate::sys::{crash, descriptors, priority};
 
 /// Commands of operators that wait; more are told that the process is busy.
 const COMMANDS: usize = 4;
+/// Backends that failed clients and wait to be looked at; more of them change nothing.
+const SUSPECTS: usize = 64;
 /// Lists of connections that one worker may owe.
 const ROLL_CALLS: usize = 4;
 /// How long the routing thread may do or wait for one thing. It is meant to need milliseconds, and while it hangs
@@ -157,6 +159,7 @@ impl Appliance {
         let (proxy, proxy_plan) = watch::channel(Arc::new(planner.plan(&config)));
         // Room → room.
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
+        let (suspect, suspects) = mpsc::channel(SUSPECTS);
         let (verdicts, backend_verdicts) = watch::channel(Arc::new(Verdicts::new()));
         let (choices, catalog_view) = watch::channel(Arc::new(View::default()));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
@@ -223,12 +226,13 @@ impl Appliance {
         let beating = watchdog.heart("health", PATIENCE, Answer::Tell);
         let prober = Thread::spawn("health", move || async move {
             raise_priority();
-            let prober = Prober::new(health_plan, view, services, verdicts, noted, CauseIds::new(epoch, 0));
+            let prober =
+                Prober::new(health_plan, view, services, verdicts, suspects, noted, CauseIds::new(epoch, 0));
             beating.over(prober.run(stop)).await
         })?;
 
         let stop = stop_others.clone();
-        let totals = Arc::new(Totals::default());
+        let totals = Arc::new(Totals::new(suspect));
         let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
         let report = Report::new(plan, view, Arc::clone(&totals), started, traffic);
         let (lines, wrists): (Vec<_>, Vec<_>) =

@@ -139,6 +139,13 @@ impl Live {
     }
 }
 
+/// A backend that failed clients: its checks should look at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspect {
+    pub service: Arc<str>,
+    pub backend: Arc<str>,
+}
+
 /// A connection's place at a backend, given back when it is dropped.
 #[derive(Debug)]
 pub struct Place {

@@ -32,7 +32,7 @@ impl Publisher {
         loop {
             let (sources, verdicts) =
                 (self.sources.borrow_and_update().clone(), self.verdicts.borrow_and_update().clone());
-            let view = self.registry.build(&sources, &verdicts, None);
+            let view = self.registry.build(&sources, &verdicts, sources.geo.clone());
             self.view.send_replace(Arc::new(view));
             let changed = tokio::select! {
                 () = stop.cancelled() => return,

@@ -24,10 +24,23 @@ pub struct View {
 }
 
 /// The part of a configuration that a view is made from.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sources {
     pub region: String,
     pub services: BTreeMap<String, services::Service>,
+    /// Where clients are; read anew with each configuration.
+    pub geo: Option<Arc<Geo>>,
+}
+
+impl PartialEq for Sources {
+    fn eq(&self, other: &Self) -> bool {
+        let same_geo = match (&self.geo, &other.geo) {
+            (None, None) => true,
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            _ => false,
+        };
+        same_geo && self.region == other.region && self.services == other.services
+    }
 }
 
 /// Keeps over configurations what outlives them: the counts of backends, and services in which nothing changed.
@@ -172,7 +185,7 @@ mod tests {
             forwarding: Forwarding::default(),
         };
         let services = services.iter().map(|it| (it.0.to_owned(), service(it))).collect();
-        Sources { region: "sa".into(), services }
+        Sources { region: "sa".into(), services, geo: None }
     }
 
     fn up(rtt_ms: u64, since: Instant) -> Known {

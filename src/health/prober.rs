@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Aborted, abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::check::CheckId;
@@ -23,6 +23,7 @@ use super::probe::{self, hold};
 use super::roster::{Hold, JobId, Roster, Turned};
 use super::verdict::Failure;
 use super::{HealthError, HealthPlan, HealthView};
+use crate::catalog::live::Suspect;
 use crate::catalog::view::Verdicts;
 use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::status::ServiceStatus;
@@ -37,6 +38,7 @@ pub struct Prober {
     view: watch::Sender<Arc<HealthView>>,
     status: watch::Sender<Arc<Vec<ServiceStatus>>>,
     verdicts: watch::Sender<Arc<Verdicts>>,
+    suspects: mpsc::Receiver<Suspect>,
     journal: Journal,
     ids: CauseIds,
 }
@@ -49,7 +51,7 @@ enum HoldEvent {
 }
 
 impl Prober {
-    /// `plan`: what to check, the newest wins. `view`, `status` and `verdicts`: where to publish. `journal`: where
+    /// `plan`: what to check, the newest wins. `view`, `status` and `verdicts`: where to publish. `suspects`: whom to look at at once. `journal`: where
     /// changes of verdicts are noted, named by `ids`.
     #[must_use]
     pub fn new(
@@ -57,10 +59,11 @@ impl Prober {
         view: watch::Sender<Arc<HealthView>>,
         status: watch::Sender<Arc<Vec<ServiceStatus>>>,
         verdicts: watch::Sender<Arc<Verdicts>>,
+        suspects: mpsc::Receiver<Suspect>,
         journal: Journal,
         ids: CauseIds,
     ) -> Self {
-        Self { plan, view, status, verdicts, journal, ids }
+        Self { plan, view, status, verdicts, suspects, journal, ids }
     }
 
     /// Runs until `stop`. Dropping it closes everything it had open.
@@ -69,7 +72,7 @@ impl Prober {
     /// [`HealthError::PlanGone`] when the plan's sender was dropped, [`HealthError::Timer`] if the kernel
     /// gives no timer.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HealthError> {
-        let Self { mut plan, view, status, verdicts, journal, ids } = self;
+        let Self { mut plan, view, status, verdicts, mut suspects, journal, ids } = self;
         let mut now = Instant::now();
         let mut roster = Roster::new(RandomState::new().hash_one(0), ids);
         let mut probes = FuturesUnordered::new();
@@ -140,6 +143,10 @@ impl Prober {
                     let new = Arc::clone(&plan.borrow_and_update());
                     roster.apply_plan(&new, now);
                     pace.handle_plan(new.limits.max_age, roster.backends());
+                }
+                Some(Suspect { service, backend }) = suspects.recv() => {
+                    now = Instant::now();
+                    roster.handle_suspect(&service, &backend, now);
                 }
                 Some(event) = watching.next(), if !watching.is_empty() => {
                     now = Instant::now();

@@ -5,27 +5,31 @@ mod arrive;
 mod reach;
 mod silence;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use self::arrive::{Arrival, Arrived, arrive, in_time};
 use self::reach::{Reached, reach};
 use self::silence::Silence;
+use super::admission::{Admitted, Refused};
+use super::ejection::{self, Failed};
 use super::end::{End, Kind};
 use super::plan::{Door, Entrance, Standing};
 use super::relay::{Outcome, Relay, RelayEnd, Side};
 use super::roll::Entry;
+use super::source::Source;
 use super::stream::Stream;
 use super::tally::Tally;
 use super::totals::Taken;
 use super::worker::Shared;
 use crate::catalog::select::Client;
+use crate::catalog::service::Service;
 use crate::sys::stream as kernel;
 
 /// Sends a client away at once: there is no room.
@@ -33,15 +37,30 @@ pub(super) fn refuse(socket: &OwnedFd) {
     kernel::reset_on_close(socket.as_fd());
 }
 
-/// Serves one client until its end. `place` is the connection's in the bounds of the process.
+/// Takes a client in, if the listener and the source have room for it. Without a source it is judged later.
+pub(super) fn admit(
+    shared: &Shared,
+    door: &Door,
+    source: Option<IpAddr>,
+) -> Result<Option<Admitted>, Refused> {
+    let Some(source) = source else { return Ok(None) };
+    let admitted = door.admission.admit(&door.limits, source, shared.ms(shared.coarse_now()));
+    if admitted.is_err() {
+        shared.totals.refused.fetch_add(1, Ordering::Relaxed);
+    }
+    admitted.map(Some)
+}
+
+/// Serves one client until its end. `places` are the connection's in the bounds of the process
+/// and of the listener.
 pub(super) async fn live(
     shared: Rc<Shared>,
     door: Arc<Door>,
     socket: OwnedFd,
     from: SocketAddr,
-    place: Taken,
+    places: (Taken, Option<Admitted>),
 ) {
-    let _counted = (place, door.flows.begin(), Inside::new(&door.standing));
+    let _counted = (places, door.flows.begin(), Inside::new(&door.standing));
     let entered = shared.roll.enter(from, door.key, Instant::now());
     let entry = &entered.entry;
     let end = match Stream::new(socket, true) {
@@ -81,8 +100,12 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
         client.reset_on_drop();
         return End::because(Kind::NoBackend, "the service is not known yet");
     };
-    let who = Client { source: entry.client.get().ip(), country: None, region: None };
-    let Reached { stream: backend, index, place } = match reach(shared, &service, &who, to).await {
+    let who = {
+        let source = entry.client.get().ip();
+        let located = shared.view.borrow().geo.as_ref().map(|geo| geo.locate(source)).unwrap_or_default();
+        Client { source, country: located.country, region: located.region }
+    };
+    let Reached { stream: backend, index, place } = match reach(shared, &service, &tally, &who, to).await {
         Ok(reached) => reached,
         Err(end) => {
             client.reset_on_drop();
@@ -94,13 +117,22 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     carried.connections.fetch_add(1, Ordering::Relaxed);
     entry.backend.replace(Some(Arc::clone(&chosen.id)));
     tally.reach.observe(entry.began.elapsed());
-    let silence = Silence::new(shared, Rc::clone(entry), service.forwarding.timeouts);
+    let silence = Silence::new(shared, Rc::clone(entry), Arc::clone(&service), index);
     let relay = Relay::new(client, backend, first, silence);
     let outcome = match tls {
         None => relay.await,
         Some(Arrival { session, unopened, agreed: _ }) => relay.sealed(session, unopened).await,
     };
     drop(place);
+    // It took the connection and did not serve it.
+    if outcome.down == 0 && matches!(outcome.end, RelayEnd::Failed(Side::Backend, _)) {
+        blame(shared, &service, index);
+    }
+    let (affinity, now) = (service.forwarding.affinity, shared.ms(Instant::now()));
+    if let Some(ttl) = affinity {
+        let source = Source::of(who.source);
+        shared.totals.affinity().ended(&service.name, source, chosen.live.serial(), ttl, now);
+    }
     entry.up.set(outcome.up);
     entry.down.set(outcome.down);
     tally.up.fetch_add(outcome.up, Ordering::Relaxed);
@@ -108,6 +140,19 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     carried.up.fetch_add(outcome.up, Ordering::Relaxed);
     carried.down.fetch_add(outcome.down, Ordering::Relaxed);
     of_relay(outcome)
+}
+
+/// A backend failed a client.
+fn blame(shared: &Shared, service: &Service, index: usize) {
+    let backend = &service.backends[index];
+    backend.live.carried.failures.fetch_add(1, Ordering::Relaxed);
+    let failed = ejection::failed(service, index, shared.ms(Instant::now()));
+    if let Failed::Ejected(ejected) = failed {
+        warn!(service = &*service.name, backend = &*backend.id, ?ejected.time, "ejected: it fails its clients");
+    }
+    if failed.wants_probe() {
+        shared.totals.suspect(&service.name, &backend.id);
+    }
 }
 
 fn of_relay(outcome: Outcome) -> End {

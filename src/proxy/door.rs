@@ -116,7 +116,14 @@ async fn accept(shared: Rc<Shared>, door: Rc<RefCell<Arc<Door>>>, listener: Rc<A
                         connection::refuse(&socket);
                         continue;
                     };
-                    let life = connection::live(Rc::clone(&shared), door, socket, from, place);
+                    // Who speaks for others is judged by those it speaks for.
+                    let speaks_for_others = door.proxy_from.iter().any(|net| net.contains(from.ip()));
+                    let source = if speaks_for_others { None } else { Some(from.ip()) };
+                    let Ok(admitted) = connection::admit(&shared, &door, source) else {
+                        connection::refuse(&socket);
+                        continue;
+                    };
+                    let life = connection::live(Rc::clone(&shared), door, socket, from, (place, admitted));
                     spawn_for_the_thread(life);
                 }
                 Err(error) => match error.kind() {

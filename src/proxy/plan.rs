@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
+use super::admission::Admission;
 use super::tally::Tally;
 use super::tls::store::{Names, Route, Terminate, server_config};
 use super::tls::tickets::Tickets;
@@ -46,6 +47,7 @@ pub struct Door {
     pub handshake: Duration,
     pub flows: Arc<Flows>,
     pub standing: Arc<Standing>,
+    pub admission: Arc<Admission>,
 }
 
 /// How a door stands, over all workers.
@@ -100,7 +102,7 @@ const TICKET_LIFETIME: u32 = 12 * 3600;
 #[derive(Debug)]
 pub struct Planner {
     flows: FlowBook,
-    standings: BTreeMap<DoorKey, Arc<Standing>>,
+    standings: BTreeMap<DoorKey, (Arc<Standing>, Arc<Admission>)>,
     terminations: Vec<(Arc<Tls>, Terminate)>,
     tickets: Arc<Tickets>,
     tallies: BTreeMap<Arc<str>, Arc<Tally>>,
@@ -136,7 +138,7 @@ impl Planner {
                 for port in listen.ports.clone() {
                     let key =
                         DoorKey { protocol: listen.protocol, address: SocketAddr::new(listen.address, port) };
-                    let standing = Arc::clone(self.standings.entry(key).or_default());
+                    let (standing, admission) = self.standings.entry(key).or_default().clone();
                     let entrance = match &route {
                         Ok(None) => Entrance::Service(Arc::clone(&name)),
                         Ok(Some((asked, route))) => {
@@ -163,6 +165,7 @@ impl Planner {
                             handshake,
                             flows,
                             standing,
+                            admission,
                         },
                     );
                 }

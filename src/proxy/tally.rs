@@ -50,9 +50,41 @@ pub struct Tally {
     /// From the accept to the end.
     pub duration: Histogram,
     ends: [AtomicU64; Kind::ALL.len()],
+    /// Further attempts that are left, in hundredths.
+    retries: Retries,
+}
+
+/// Further attempts that a service may make without any first ones, in hundredths.
+const FREE_RETRIES: u32 = 100 * 100;
+
+/// The budget of further attempts: every first one adds to it.
+#[derive(Debug)]
+struct Retries(AtomicU32);
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self(AtomicU32::new(FREE_RETRIES))
+    }
 }
 
 impl Tally {
+    /// A first attempt is made: it pays for `percent` of a further one.
+    pub fn first_attempt(&self, percent: u8) {
+        let left = &self.retries.0;
+        // Full, as it is while all is well: nothing to write.
+        if left.load(Ordering::Relaxed) < FREE_RETRIES {
+            let add = |left: u32| Some((left + u32::from(percent)).min(FREE_RETRIES));
+            let _ = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        }
+    }
+
+    /// Whether a further attempt may be made; it is paid for then.
+    #[must_use]
+    pub fn further_attempt(&self) -> bool {
+        let pay = |left: u32| left.checked_sub(100);
+        self.retries.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok()
+    }
+
     /// Counts an end.
     pub fn end(&self, kind: Kind) {
         self.ends[kind as usize].fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,12 @@
 //! What all workers count together: the bounds of the process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::mpsc;
+
+use super::affinity::Affinity;
+use crate::catalog::live::Suspect;
 
 /// Counts of the whole data plane.
 #[derive(Debug, Default)]
@@ -12,8 +17,13 @@ pub struct Totals {
     held: AtomicU64,
     /// Times that the kernel had no descriptor for a client.
     pub starved: AtomicU64,
+    /// Clients sent away because of a bound.
+    pub refused: AtomicU64,
     /// Lines that the access log had no room for.
     pub unlogged: AtomicU64,
+    /// Made when the first service asks for it.
+    affinity: OnceLock<Affinity>,
+    suspects: Option<mpsc::Sender<Suspect>>,
 }
 
 /// Which of the counts.
@@ -23,7 +33,29 @@ pub enum Count {
     Handshakes,
 }
 
+/// Bindings of clients to backends: 4 MiB.
+const BINDINGS: usize = 1 << 18;
+
 impl Totals {
+    /// `suspects`: whom to tell of backends that failed.
+    #[must_use]
+    pub fn new(suspects: mpsc::Sender<Suspect>) -> Self {
+        Self { suspects: Some(suspects), ..Self::default() }
+    }
+
+    /// Which client stays with which backend.
+    pub fn affinity(&self) -> &Affinity {
+        self.affinity.get_or_init(|| Affinity::new(BINDINGS))
+    }
+
+    /// Asks for an active check at once. With too many of these on their way already, one more changes nothing.
+    pub fn suspect(&self, service: &Arc<str>, backend: &Arc<str>) {
+        if let Some(suspects) = &self.suspects {
+            let suspect = Suspect { service: Arc::clone(service), backend: Arc::clone(backend) };
+            drop(suspects.try_send(suspect));
+        }
+    }
+
     /// Connections open now.
     #[must_use]
     pub fn open(&self) -> u32 {

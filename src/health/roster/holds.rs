@@ -65,6 +65,17 @@ impl Roster {
         }
     }
 
+    /// Clients were failed by a backend: its check is due at once, unless it is under way.
+    pub fn handle_suspect(&mut self, service: &str, backend: &str, now: Instant) {
+        let Some(service) = self.services.get(service) else { return };
+        let is_meant = |id: &&CheckId| {
+            self.entries.get(id).is_some_and(|entry| entry.due.is_some() && entry.check.backend.id == backend)
+        };
+        if let Some(id) = service.checks.iter().find(is_meant).copied() {
+            self.enqueue(id, Due { unhurried: false, at: now, check: id });
+        }
+    }
+
     /// A held connection could not be opened. A refusal or a cut-off is news of the backend.
     pub fn handle_hold_failed(&mut self, id: CheckId, failure: &Failure, now: Instant) {
         self.opening.remove(&id);

@@ -5,13 +5,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::blame;
 use crate::catalog::live::Place;
-use crate::catalog::select::{self, Client};
+use crate::catalog::select::{self, Client, Nobody};
 use crate::catalog::service::Service;
 use crate::config::services::Timeouts;
 use crate::proxy::dial::dial;
 use crate::proxy::end::{End, Kind};
+use crate::proxy::source::Source;
 use crate::proxy::stream::Stream;
+use crate::proxy::tally::Tally;
 use crate::proxy::worker::Shared;
 use crate::sys::stream as kernel;
 
@@ -26,35 +29,31 @@ pub(super) struct Reached {
     pub(super) place: Place,
 }
 
-/// Tries backends, the best first, until one answers.
+/// Tries backends, the one that the client is bound to first, then the best, until one answers.
+/// `to`: where the connection goes instead of the backend's address.
 pub(super) async fn reach(
     shared: &Shared,
     service: &Service,
+    tally: &Tally,
     client: &Client,
-    _to: Option<SocketAddr>,
+    to: Option<SocketAddr>,
 ) -> Result<Reached, End> {
     let Timeouts { connect, deadline, .. } = service.forwarding.timeouts;
     let most = (service.forwarding.attempts as usize).clamp(1, MOST_ATTEMPTS);
     let began = Instant::now();
+    tally.first_attempt(service.forwarding.retry_budget);
     let mut tried = [0; MOST_ATTEMPTS];
-    let mut last = None;
+    let mut last: Option<End> = None;
     for attempt in 0..most {
         let now = Instant::now();
         let left = deadline.saturating_sub(now - began);
-        if left.is_zero() {
+        if left.is_zero() || (attempt > 0 && !tally.further_attempt()) {
             break;
         }
-        let chosen = {
-            let view = shared.view.borrow();
-            select::select(
-                service,
-                &view.region,
-                client,
-                &tried[..attempt],
-                now,
-                shared.ms(now),
-                shared.dice(),
-            )
+        let bound = if attempt == 0 { bound(shared, service, client, now) } else { None };
+        let chosen = match bound {
+            Some(bound) => Ok(bound),
+            None => choose(shared, service, client, &tried[..attempt], now),
         };
         let (index, place) = match chosen {
             Ok(chosen) => chosen,
@@ -64,23 +63,53 @@ pub(super) async fn reach(
             }
         };
         let backend = &service.backends[index];
-        match dial(backend.address, connect.min(left).max(Duration::from_millis(1))).await {
-            Ok(stream) => return Ok(Reached { stream, index, place }),
+        let address = to.unwrap_or(backend.address);
+        match dial(address, connect.min(left).max(Duration::from_millis(1))).await {
+            Ok(stream) => {
+                if service.forwarding.affinity.is_some() {
+                    let (source, now) = (Source::of(client.source), shared.ms(now));
+                    shared.totals.affinity().bind(&service.name, source, backend.live.serial(), now);
+                }
+                return Ok(Reached { stream, index, place });
+            }
             Err(error) => {
                 let kind = match error.kind() {
                     io::ErrorKind::TimedOut => Kind::BackendSilent,
                     _ if kernel::is_starved(&error) => Kind::Starved,
                     _ => Kind::BackendUnreachable,
                 };
-                let end = End::because(kind, format!("{} at {}: {error}", backend.id, backend.address));
-                // Another backend would need the same.
-                if kind == Kind::Starved {
+                let end = End::because(kind, format!("{} at {address}: {error}", backend.id));
+                // Another backend would need the same, and another address says nothing of the backend.
+                if kind == Kind::Starved || to.is_some() {
                     return Err(end);
                 }
+                // Counted before its place, perhaps a trial, is free for the next.
+                blame(shared, service, index);
+                drop(place);
                 last = Some(end);
                 tried[attempt] = index;
             }
         }
     }
     Err(last.unwrap_or_else(|| End::of(Kind::NoBackend)))
+}
+
+/// The backend that the client is bound to, if it may be used.
+fn bound(shared: &Shared, service: &Service, client: &Client, now: Instant) -> Option<(usize, Place)> {
+    let ttl = service.forwarding.affinity?;
+    let now = shared.ms(now);
+    let serial = shared.totals.affinity().find(&service.name, Source::of(client.source), ttl, now)?;
+    let index = service.position(serial)?;
+    Some((index, select::take_bound(service, index, now).ok()?))
+}
+
+fn choose(
+    shared: &Shared,
+    service: &Service,
+    client: &Client,
+    tried: &[usize],
+    now: Instant,
+) -> Result<(usize, Place), Nobody> {
+    let view = shared.view.borrow();
+    select::select(service, &view.region, client, tried, now, shared.ms(now), shared.dice())
 }

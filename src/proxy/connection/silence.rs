@@ -1,9 +1,11 @@
 //! Ends connections on which nothing moves, and keeps what is shown of those on which something does.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 
-use crate::config::services::Timeouts;
+use crate::catalog::service::Service;
+use crate::proxy::ejection;
 use crate::proxy::relay::Patience;
 use crate::proxy::roll::Entry;
 use crate::proxy::wheel::Slot;
@@ -13,23 +15,30 @@ use crate::proxy::worker::Shared;
 #[derive(Debug)]
 pub(super) struct Silence {
     slot: Slot,
-    timeouts: Timeouts,
+    service: Arc<Service>,
+    /// The backend, among the service's.
+    index: usize,
+    has_served: bool,
     entry: Rc<Entry>,
     shared: Rc<Shared>,
     held: usize,
 }
 
 impl Silence {
-    pub(super) fn new(shared: &Rc<Shared>, entry: Rc<Entry>, timeouts: Timeouts) -> Self {
+    pub(super) fn new(shared: &Rc<Shared>, entry: Rc<Entry>, service: Arc<Service>, index: usize) -> Self {
         let slot = shared.wheel.slot();
-        slot.set(timeouts.idle);
-        Self { slot, timeouts, entry, shared: Rc::clone(shared), held: 0 }
+        slot.set(service.forwarding.timeouts.idle);
+        Self { slot, service, index, has_served: false, entry, shared: Rc::clone(shared), held: 0 }
     }
 }
 
 impl Patience for Silence {
     fn handle_progress(&mut self, half_closed: bool, up: u64, down: u64) {
-        self.slot.set(if half_closed { self.timeouts.half_closed } else { self.timeouts.idle });
+        let timeouts = &self.service.forwarding.timeouts;
+        self.slot.set(if half_closed { timeouts.half_closed } else { timeouts.idle });
+        if down > 0 && !std::mem::replace(&mut self.has_served, true) {
+            ejection::served(&self.service, self.index, self.shared.ms(self.shared.coarse_now()));
+        }
         self.entry.moved.set(self.shared.coarse_now());
         self.entry.up.set(up);
         self.entry.down.set(down);
