@@ -14,7 +14,7 @@ const STACK: usize = 128 << 10;
 /// The place of a connection that has ended is free within this.
 const FREED: Duration = Duration::from_secs(5);
 /// From the end that a client sees until its place is free.
-const SETTLED: Duration = Duration::from_millis(10);
+const SETTLED: Duration = Duration::from_millis(50);
 const QUESTION: &[u8] = b"me?";
 
 /// So many clients that come at the same moment to a service that sends back what it reads.
