@@ -18,6 +18,7 @@ use self::arrive::{Arrival, Arrived, arrive, in_time};
 use self::reach::{Reached, reach};
 use self::silence::Silence;
 use super::admission::{Admitted, Refused};
+use super::desk::Proof;
 use super::ejection::{self, Failed};
 use super::end::{End, Kind};
 use super::plan::{Door, Entrance, Standing};
@@ -60,6 +61,17 @@ pub(super) async fn live(
     from: SocketAddr,
     places: (Taken, Option<Admitted>),
 ) {
+    if from.ip() == door.key.address.ip()
+        && let Some(tell) = shared.totals.desk.take(from)
+    {
+        let proof = match Stream::new(socket, true) {
+            Ok(client) => prove(&shared, &door, client, from).await,
+            Err(error) => Proof::Failed(error.to_string()),
+        };
+        // Whoever waits no longer needs no answer.
+        drop(tell.send(proof));
+        return;
+    }
     let _counted = (places, door.flows.begin(), Inside::new(&door.standing));
     let entered = shared.roll.enter(from, door.key, Instant::now());
     let entry = &entered.entry;
@@ -140,6 +152,29 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     carried.up.fetch_add(outcome.up, Ordering::Relaxed);
     carried.down.fetch_add(outcome.down, Ordering::Relaxed);
     of_relay(outcome)
+}
+
+/// Takes a connection of our own as far as a client's would come.
+async fn prove(shared: &Rc<Shared>, door: &Door, client: Stream, from: SocketAddr) -> Proof {
+    let failed = |end: End| match end.kind {
+        Kind::NoBackend => Proof::Nobody,
+        // It has no certificate to show, and came as far as those who have none come.
+        Kind::TlsRefused if end.words.contains("certificate") => Proof::Served,
+        kind => Proof::Failed(format!("{} ({})", end.words, kind.name())),
+    };
+    let arrived = match in_time(shared, door.handshake, arrive(shared, door, &client)).await {
+        Ok(arrived) => arrived,
+        Err(end) => return failed(end),
+    };
+    let service = shared.view.borrow().services.get(&arrived.service).map(Arc::clone);
+    let (Some(service), Some(tally)) = (service, shared.tally(&arrived.service)) else {
+        return Proof::Nobody;
+    };
+    let who = Client { source: from.ip(), country: None, region: None };
+    match reach(shared, &service, &tally, &who, None).await {
+        Ok(_) => Proof::Served,
+        Err(end) => failed(end),
+    }
 }
 
 /// A backend failed a client.

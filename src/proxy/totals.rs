@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 use super::affinity::Affinity;
+use super::desk::Desk;
 use crate::catalog::live::Suspect;
 
 /// Counts of the whole data plane.
@@ -24,6 +25,8 @@ pub struct Totals {
     /// Made when the first service asks for it.
     affinity: OnceLock<Affinity>,
     suspects: Option<mpsc::Sender<Suspect>>,
+    /// Connections of our own.
+    pub desk: Arc<Desk>,
 }
 
 /// Which of the counts.

@@ -1,6 +1,6 @@
 //! Server names of one door: which service each leads to, and with what certificate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,6 +76,22 @@ impl Names {
         });
         // A door with one service takes clients that name nothing: they are known by the address alone.
         known.or(self.others.as_ref()).or_else(|| if name.is_none() { self.only() } else { None })
+    }
+
+    /// For each service whose TLS ends here, a name that leads to it.
+    pub fn ways(&self) -> impl Iterator<Item = (Option<String>, Arc<str>)> {
+        let mut ways = BTreeMap::new();
+        let here = |route: &&Route| route.terminate.is_some();
+        if let Some(route) = self.others.as_ref().filter(here) {
+            ways.insert(Arc::clone(&route.service), None);
+        }
+        for (suffix, route) in self.wildcards.iter().filter(|(_, route)| here(route)) {
+            ways.insert(Arc::clone(&route.service), Some(format!("edgeproxy{suffix}")));
+        }
+        for (name, route) in self.exact.iter().filter(|(_, route)| here(route)) {
+            ways.insert(Arc::clone(&route.service), Some(name.clone()));
+        }
+        ways.into_iter().map(|(service, name)| (name, service))
     }
 
     /// Every service once.

@@ -1,0 +1,151 @@
+//! Connections of our own, through every door to a backend: what a client would find.
+//!
+//! They come from the address that they go to, so they never leave the machine, take the way of every client through
+//! the kernel, a worker, TLS and the choice, and end where the backend has answered.
+#![expect(clippy::disallowed_methods, reason = "driver: connects by the clock")]
+
+mod client;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::TcpSocket;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::desk::{Desk, Proof};
+use super::plan::{DoorKey, Entrance, Plan};
+use crate::config::listen::Protocol;
+
+/// One way in: a door, and the service that a name there leads to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    pub door: DoorKey,
+    pub service: Arc<str>,
+    /// What the client asks for, where TLS ends here.
+    pub tls: Option<Option<String>>,
+}
+
+/// What became of one connection of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    pub way: Way,
+    pub at: Instant,
+    pub proof: Proof,
+}
+
+/// Probes every way in at the pace of the plan.
+#[derive(Debug)]
+pub struct SelfProbes {
+    plan: watch::Receiver<Arc<Plan>>,
+    desk: Arc<Desk>,
+}
+
+impl SelfProbes {
+    /// `desk`: where workers look whose a connection is.
+    #[must_use]
+    pub fn new(plan: watch::Receiver<Arc<Plan>>, desk: Arc<Desk>) -> Self {
+        Self { plan, desk }
+    }
+
+    /// Runs until `stop`. `tell` hears of each plan's ways before they are probed, and of every probe.
+    pub async fn run(mut self, mut tell: impl FnMut(News<'_>), stop: CancellationToken) {
+        loop {
+            let plan = self.plan.borrow_and_update().clone();
+            let ways = ways(&plan);
+            tell(News::Ways(&ways));
+            let lease = plan.limits.lease;
+            let mut tick = interval(lease.probe_interval);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut under_way = FuturesUnordered::new();
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = self.plan.changed() => {
+                        if changed.is_err() {
+                            return stop.cancelled().await;
+                        }
+                        break;
+                    }
+                    Some(probed) = under_way.next(), if !under_way.is_empty() => tell(News::Probed(probed)),
+                    // Each takes less than the interval, or is late and not begun again.
+                    _ = tick.tick(), if under_way.is_empty() => {
+                        under_way.extend(ways.iter().map(|way| probe(&self.desk, way, lease.probe_timeout)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What there is to hear of.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// All ways of a new plan; those that are not here are no more.
+    Ways(&'a [Way]),
+    Probed(Probed),
+}
+
+/// Every way in of a plan. Where the backend ends TLS itself, there is nothing that we could say to it.
+fn ways(plan: &Plan) -> Vec<Way> {
+    let mut ways = Vec::new();
+    for door in plan.doors.values().filter(|door| door.key.protocol == Protocol::Tcp) {
+        match &door.entrance {
+            Entrance::Service(service) => {
+                ways.push(Way { door: door.key, service: Arc::clone(service), tls: None });
+            }
+            Entrance::Named(names) => {
+                let terminated =
+                    names.ways().map(|(name, service)| Way { door: door.key, service, tls: Some(name) });
+                ways.extend(terminated);
+            }
+        }
+    }
+    ways
+}
+
+async fn probe(desk: &Desk, way: &Way, within: Duration) -> Probed {
+    let failed = |words: String| Proof::Failed(words);
+    let proof = match timeout(within, attempt(desk, way)).await {
+        Ok(Ok(proof)) => proof,
+        Ok(Err(error)) => failed(error),
+        Err(_) => failed(format!("no answer within {within:?}")),
+    };
+    Probed { way: way.clone(), at: Instant::now(), proof }
+}
+
+async fn attempt(desk: &Desk, way: &Way) -> Result<Proof, String> {
+    let words = |error: std::io::Error| error.to_string();
+    let to = way.door.address;
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(words)?;
+    // Nobody waits for the last octets of these.
+    #[expect(deprecated, reason = "a socket that is closed with nothing unsent does not block")]
+    socket.set_linger(Some(Duration::ZERO)).map_err(words)?;
+    socket.bind(SocketAddr::new(to.ip(), 0)).map_err(words)?;
+    let from = socket.local_addr().map_err(words)?;
+    let Some(proof) = desk.expect(from) else {
+        return Ok(Proof::Nobody);
+    };
+    let _forget = Forget { desk, from };
+    let stream = socket.connect(to).await.map_err(words)?;
+    match &way.tls {
+        None => proof.await.map_err(|_| "the worker dropped the connection".to_owned()),
+        Some(name) => client::shake(&stream, name.as_deref(), proof).await,
+    }
+}
+
+/// Takes back what nobody came for.
+struct Forget<'d> {
+    desk: &'d Desk,
+    from: SocketAddr,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.desk.forget(self.from);
+    }
+}
