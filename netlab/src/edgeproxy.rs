@@ -4,6 +4,7 @@ pub mod configuration;
 pub mod talk;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -45,6 +46,8 @@ pub struct EdgeProxy {
     environment: BTreeMap<String, String>,
     /// How many descriptors its next starts may have.
     descriptors: Option<u64>,
+    /// The size of a disk of its own for its state.
+    state_size: Option<String>,
     process: Option<Process>,
 }
 
@@ -78,6 +81,7 @@ impl EdgeProxy {
             hung: None,
             environment: BTreeMap::new(),
             descriptors: None,
+            state_size: None,
             process: None,
         };
         let socket = node.socket();
@@ -123,6 +127,12 @@ impl EdgeProxy {
     /// How many descriptors its next starts may have at most; None: as many as netlab.
     pub fn set_descriptors(&mut self, descriptors: Option<u64>) {
         self.descriptors = descriptors;
+    }
+
+    /// Puts the state of its next starts on a disk of its own, in memory and of that size, such as `1m`. It forgets
+    /// everything when the process ends.
+    pub fn set_state_size(&mut self, size: Option<String>) {
+        self.state_size = size;
     }
 
     /// The process's pid while it runs.
@@ -211,14 +221,19 @@ impl EdgeProxy {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(&mut self) -> io::Result<Moment> {
-        let mut command = match self.descriptors {
-            None => self.namespace.command(&self.binary),
-            Some(most) => {
-                let mut command = self.namespace.command("prlimit");
-                command.arg(format!("--nofile={most}:{most}")).arg(&self.binary);
-                command
-            }
-        };
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(size) = &self.state_size {
+            fs::create_dir_all(self.state())?;
+            // Seen by this process only: every process of a host has mounts of its own.
+            let mount = r#"mount -t tmpfs -o "size=$0" tmpfs "$1" && shift && exec "$@""#;
+            words.extend(["sh".into(), "-c".into(), mount.into(), size.into(), self.state().into()]);
+        }
+        if let Some(most) = self.descriptors {
+            words.extend(["prlimit".into(), format!("--nofile={most}:{most}").into()]);
+        }
+        words.push(self.binary.clone().into());
+        let mut command = self.namespace.command(&words[0]);
+        command.args(&words[1..]);
         command.arg("run").arg(self.file()).current_dir(&self.work_dir).stdin(Stdio::null());
         // Not systemd's child, even if netlab is.
         command.env("EDGEPROXY_STATE", self.state());

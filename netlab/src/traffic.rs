@@ -35,6 +35,8 @@ pub enum Error {
     Sources { sources: usize, max: usize },
     #[error("{count} flows are too many: {max} at most")]
     Flows { count: usize, max: usize },
+    #[error("no server can have that name: {0}")]
+    Name(String),
     #[error("not enough file descriptors: {0}")]
     Descriptors(#[source] io::Error),
 }

@@ -247,6 +247,9 @@ impl Runner<'_> {
             }
             text = text.replace(&change.from, &change.to);
         }
+        if new.next {
+            text = next_generation(&text).ok_or("the configuration names no generation")?;
+        }
         edgeproxy.rewrite(&text).map_err(|error| error.to_string())?;
         node.yaml = text;
         let at = Moment::now();
@@ -394,4 +397,27 @@ fn steady(status: &serde_json::Value) -> serde_json::Value {
         "prefixes": pick(&status["prefixes"], &["prefix", "state", "reason"]),
         "services": pick(&status["services"], &["service", "state", "healthy_weight"]),
     })
+}
+
+/// The same text with `generation: N` counted up.
+fn next_generation(text: &str) -> Option<String> {
+    let (before, rest) = text.split_once("generation: ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let number: u64 = rest[..digits].parse().ok()?;
+    Some(format!("{before}generation: {}{}", number + 1, &rest[digits..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_are_counted_up() {
+        let next = |text| next_generation(text);
+        assert_eq!(
+            next("a: 1\ngeneration: 9\npop: {}\n").as_deref(),
+            Some("a: 1\ngeneration: 10\npop: {}\n")
+        );
+        assert_eq!(next("pop: {}\n"), None);
+    }
 }

@@ -75,6 +75,7 @@ impl Runner<'_> {
                 lasts: LONG..=LONG,
                 every: LONG,
                 seed: 0,
+                tls: None,
             };
             let started = namespace.run(|| FlowClient::start(plan)).map_err(|error| error.to_string())?;
             names.push(format!("{}-{}", wanted.name, names.len() + 1));

@@ -121,6 +121,9 @@ pub struct NewConfig {
     pub at: String,
     /// Replaced in the text in force, each exactly once; nothing else changes.
     pub replace: Vec<Replace>,
+    /// Counts the generation up as well.
+    #[serde(default)]
+    pub next: bool,
     /// `signal`, `command`, or `none` (the file only).
     pub by: String,
 }

@@ -12,7 +12,7 @@ use super::{End, Plan};
 use crate::moment::Moment;
 
 /// For the handshake, for each echo, and for the answer to our FIN.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A flow that has not ended.
 #[derive(Debug)]
@@ -180,7 +180,7 @@ impl AsFd for Flow {
     }
 }
 
-fn end_by(error: &io::Error) -> End {
+pub(super) fn end_by(error: &io::Error) -> End {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => End::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
