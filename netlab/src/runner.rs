@@ -1,6 +1,7 @@
 //! Runs a scenario's steps and says what came of them.
 
 mod actions;
+mod attack;
 mod expectations;
 mod explain;
 mod flows;
@@ -22,7 +23,7 @@ use crate::load::Spin;
 use crate::machine::{self, Ticks};
 use crate::moment::Moment;
 use crate::scenario::{Scenario, Spanned, Step};
-use crate::traffic::{Client, FlowClient};
+use crate::traffic::{Attack, Client, FlowClient};
 
 /// How long a shell command of a step may take.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -52,6 +53,8 @@ pub struct Runner<'a> {
     marks: BTreeMap<String, Moment>,
     traffic: BTreeMap<String, Client>,
     flows: BTreeMap<String, FlowClient>,
+    /// With how many attempts each makes.
+    attacks: BTreeMap<String, (Attack, usize)>,
     busy: Option<Spin>,
     deadline: Instant,
     verbose: bool,
@@ -84,6 +87,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
                 marks: BTreeMap::from([("start".to_owned(), Moment::ZERO)]),
                 traffic: BTreeMap::new(),
                 flows: BTreeMap::new(),
+                attacks: BTreeMap::new(),
                 busy: None,
                 deadline: start + scenario.deadline,
                 verbose,
@@ -100,6 +104,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
             // Traffic ends before the network that it runs in: captures read what still arrives.
             runner.traffic.clear();
             runner.flows.clear();
+            runner.attacks.clear();
             report.figures = runner.figures;
         }
     }

@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use actions::{Action, Flap, NewConfig, Replace, SetService, Traffic};
+pub use actions::{Action, Attack, Flap, NewConfig, Replace, SetService, Traffic};
 pub use expectations::{
-    Expect, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening, Order,
+    Expect, ExpectAttack, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening,
+    Order,
 };
 pub use explain::ExpectExplanation;
 pub use flows::{ExpectFlows, FlowFigure, Flows};

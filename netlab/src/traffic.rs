@@ -1,5 +1,6 @@
 //! Real traffic to an anycast address, and what became of it: datagrams at a steady rate, short TCP connections, long flows.
 
+pub mod attack;
 pub mod client;
 pub mod echo;
 pub mod flows;
@@ -12,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use attack::Attack;
 pub use client::Client;
 pub use echo::EchoServer;
 pub use flows::FlowClient;

@@ -81,6 +81,11 @@ impl Runner<'_> {
                 Err(format!("{at}: {command}: {}", String::from_utf8_lossy(&output.stderr).trim()))
             }
             Action::Traffic(traffic) => self.traffic(traffic),
+            Action::Attack(attack) => self.attack(attack),
+            Action::Calm(name) => {
+                self.attacks.remove(name).ok_or_else(|| format!("there is no attack {name}"))?;
+                Ok(Moment::now())
+            }
             Action::Flows(flows) => self.start_flows(flows),
             Action::Show { at, prefix } => self.show(at, prefix),
             Action::Where(traffic) => self.whereabouts(traffic),

@@ -31,13 +31,16 @@ impl Runner<'_> {
         if let Some(flows) = &expect.flows {
             return self.poll(within, |runner| runner.flows(flows));
         }
+        if let Some(attack) = &expect.attack {
+            return self.poll(within, |runner| runner.attacked(attack));
+        }
         if let Some(explanation) = &expect.explain {
             return self.poll(within, |runner| runner.explanation(explanation));
         }
         if let Some(order) = &expect.order {
             return self.poll(within, |runner| runner.order(order));
         }
-        Err("an expectation needs one of: route session status command updates flows explain order"
+        Err("an expectation needs one of: route session status command updates flows attack explain order"
             .to_owned())
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Flows;
+use crate::traffic::attack::Kind;
+
 use super::values::{duration, some_duration, yes};
 
 /// Something done to the lab.
@@ -79,6 +81,9 @@ pub enum Action {
         command: String,
     },
     Traffic(Traffic),
+    Attack(Attack),
+    /// Ends an attack.
+    Calm(String),
     Flows(Flows),
     /// Prints what a router's table holds for a prefix.
     Show {
@@ -134,6 +139,21 @@ pub struct NewConfig {
 pub struct Replace {
     pub from: String,
     pub to: String,
+}
+
+/// Strangers that begin to do what they do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attack {
+    pub name: String,
+    pub from: String,
+    pub target: SocketAddr,
+    pub kind: Kind,
+    pub count: usize,
+    /// In the full form (`EDGEPROXY_FULL`). Default: `count`.
+    pub full: Option<usize>,
+    /// Attempts in a second.
+    pub rate: u32,
 }
 
 /// A datagram client, started or stopped.

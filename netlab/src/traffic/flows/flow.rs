@@ -102,7 +102,8 @@ impl Flow {
             State::Dialling => Err(End::Broken("its SYN was not answered")),
             State::Asking { .. } => Err(End::Broken("it was not echoed")),
             State::Closing => Err(End::Broken("its FIN was not answered")),
-            State::Idle if now >= self.over => {
+            // However late it is: a flow that was never echoed has shown nothing.
+            State::Idle if now >= self.over && self.asked > 0 => {
                 // A failure is told by what can then be read.
                 let _ = self.stream.shutdown(Shutdown::Write);
                 self.enter(State::Closing, now + PATIENCE);
