@@ -22,6 +22,7 @@ use crate::lab::Lab;
 use crate::load::Spin;
 use crate::machine::{self, Ticks};
 use crate::moment::Moment;
+use crate::process::Process;
 use crate::scenario::{Scenario, Spanned, Step};
 use crate::traffic::{Attack, Client, FlowClient};
 
@@ -55,6 +56,7 @@ pub struct Runner<'a> {
     flows: BTreeMap<String, FlowClient>,
     /// With how many attempts each makes.
     attacks: BTreeMap<String, (Attack, usize)>,
+    background: Vec<Process>,
     busy: Option<Spin>,
     deadline: Instant,
     verbose: bool,
@@ -88,6 +90,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
                 traffic: BTreeMap::new(),
                 flows: BTreeMap::new(),
                 attacks: BTreeMap::new(),
+                background: Vec::new(),
                 busy: None,
                 deadline: start + scenario.deadline,
                 verbose,
@@ -105,6 +108,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
             runner.traffic.clear();
             runner.flows.clear();
             runner.attacks.clear();
+            runner.background.clear();
             report.figures = runner.figures;
         }
     }

@@ -80,6 +80,15 @@ impl Runner<'_> {
                 }
                 Err(format!("{at}: {command}: {}", String::from_utf8_lossy(&output.stderr).trim()))
             }
+            Action::Background { at, command: line } => {
+                let node = self.lab.node(at).map_err(words)?;
+                let directory = self.lab.work.join(at);
+                let mut command = node.namespace.command("sh");
+                command.args(["-c", line]).current_dir(&directory).stdin(std::process::Stdio::null());
+                let log = directory.join("commands.log");
+                self.background.push(process::Process::start(at, command, &log).map_err(words)?);
+                Ok(Moment::now())
+            }
             Action::Traffic(traffic) => self.traffic(traffic),
             Action::Attack(attack) => self.attack(attack),
             Action::Calm(name) => {

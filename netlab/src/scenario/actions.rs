@@ -80,6 +80,12 @@ pub enum Action {
         at: String,
         command: String,
     },
+    /// Starts a shell command in a host and does not wait for it; what it says is in `commands.log`. It ends with the
+    /// scenario at the latest.
+    Background {
+        at: String,
+        command: String,
+    },
     Traffic(Traffic),
     Attack(Attack),
     /// Ends an attack.
