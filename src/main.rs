@@ -172,6 +172,7 @@ impl From<LoadError> for Failure {
 }
 
 fn main() -> ExitCode {
+    edgeproxy::proxy::tls::provider::install();
     let arguments = Arguments::parse();
     let json = arguments.json;
     match obey(arguments) {

@@ -9,6 +9,7 @@ mod dial;
 mod door;
 pub mod ejection;
 pub mod end;
+pub mod header;
 pub mod plan;
 pub mod pulse;
 pub mod relay;
@@ -20,6 +21,7 @@ pub mod stream;
 pub mod tally;
 pub mod tls;
 pub mod totals;
+pub mod udp;
 pub mod wheel;
 pub mod worker;
 

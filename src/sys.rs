@@ -3,6 +3,7 @@
 pub mod address;
 pub mod alarm;
 pub mod crash;
+pub mod datagram;
 pub mod descriptors;
 pub mod drops;
 pub mod flows;

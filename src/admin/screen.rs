@@ -12,7 +12,7 @@ use super::table::Table;
 use super::{Explanation, Status};
 use crate::observe::journal::Route;
 use crate::observe::status::{
-    BackendStatus, DrainStatus, NeighborStatus, PrefixStatus, SentRoute, ServiceStatus,
+    BackendStatus, DrainStatus, LeaseStatus, NeighborStatus, PrefixStatus, SentRoute, ServiceStatus,
 };
 
 /// Everything on one screen.
@@ -164,6 +164,9 @@ pub fn explain(explanation: &Explanation) -> String {
     if !p.change.is_empty() {
         let _ = writeln!(screen, "  what would change it: {}", p.change);
     }
+    if let Some(lease) = &p.lease {
+        let _ = writeln!(screen, "  {}", self::lease(lease));
+    }
     if let Some(drain) = &p.drain {
         let _ = writeln!(screen, "  {}", self::drain(drain));
     }
@@ -219,6 +222,17 @@ fn checks(explanation: &Explanation) -> String {
         screens.push(format!("{name}: no check has spoken yet\n"));
     }
     screens.join("\n")
+}
+
+fn lease(lease: &LeaseStatus) -> String {
+    let mut words = format!("lease of the data path: {}", lease.state);
+    if let Some(what) = &lease.what {
+        let _ = write!(words, ": {what}");
+    }
+    if let Some(oldest) = lease.oldest_ms {
+        let _ = write!(words, "; the oldest renewal was {oldest} ms ago (lease {} ms)", lease.lease_ms);
+    }
+    words
 }
 
 fn drain(drain: &DrainStatus) -> String {

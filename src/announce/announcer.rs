@@ -15,12 +15,15 @@ use super::AnnounceError;
 use super::addresses::{Bound, Needed, Place};
 use super::drain::Measured;
 use super::facts::{Leaving, places};
+use super::lease::{self, Alarm, DataPath};
 use super::ledger::{Drains, Inputs, Ledger, Plan, Verdict, Watched};
 use super::report;
 use crate::bgp::origin::OriginSet;
 use crate::health::HealthView;
 use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 use crate::observe::status::PrefixStatus;
+use crate::supervise::lease::Board;
+use crate::supervise::lease::paths::Paths;
 
 /// Ages in the status documents are never older than this.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +40,10 @@ pub struct Ends {
     /// The addresses that must be there, and what became of them.
     pub needed: watch::Sender<Arc<Needed>>,
     pub bound: watch::Receiver<Arc<Bound>>,
+    /// When each worker of the proxy last served.
+    pub board: Arc<Board>,
+    /// What the self-probes found.
+    pub paths: watch::Receiver<Arc<Paths>>,
     /// The operator's last command: sent before what follows from it.
     pub command: watch::Receiver<Option<CauseId>>,
     /// What operators drain.
@@ -56,6 +63,8 @@ pub struct Announcer {
     ends: Ends,
     plan: Arc<Plan>,
     ledger: Ledger,
+    alarm: Alarm,
+    data_path: DataPath,
     leaving: Leaving,
 }
 
@@ -64,7 +73,9 @@ impl Announcer {
     #[must_use]
     pub fn new(ends: Ends, ids: CauseIds) -> Self {
         let plan = ends.plan.borrow().clone();
-        Self { ends, plan, ledger: Ledger::new(ids), leaving: Leaving::No }
+        let alarm = Alarm::default();
+        let data_path = DataPath { workers: alarm.workers(), paths: Some(ends.paths.borrow().clone()) };
+        Self { ends, plan, ledger: Ledger::new(ids), alarm, data_path, leaving: Leaving::No }
     }
 
     /// Decides until `stop`; then asks neighbors to look elsewhere, withdraws, and returns when the
@@ -104,11 +115,16 @@ impl Announcer {
         let mut report = interval(REPORT_EVERY);
         loop {
             let due = self.next_deadline();
+            let lease = self.alarm.next_deadline();
             // Each judgement heeds all that is known by then. What comes seldom is asked first, because words of the
             // checks may come faster than they can be judged; and then the neighbors must have their turn as well.
             tokio::select! {
                 biased;
                 () = &mut end => return Ok(()),
+                // Most often every worker has renewed, and there is nothing to judge.
+                () = sleep_until(lease.unwrap_or(due).into()), if lease.is_some() => if self.look() {
+                    self.judge();
+                },
                 changed = self.ends.plan.changed() => {
                     changed.map_err(|_| AnnounceError::Gone("configuration"))?;
                     self.plan = self.ends.plan.borrow_and_update().clone();
@@ -121,6 +137,17 @@ impl Announcer {
                 }
                 // Nobody may have renewed the facts: that alone is a reason to judge anew.
                 () = sleep_until(due.into()) => self.judge(),
+                changed = self.ends.paths.changed(), if self.data_path.paths.is_some() => {
+                    let paths = changed.is_ok().then(|| self.ends.paths.borrow_and_update().clone());
+                    let is_news = match (&self.data_path.paths, &paths) {
+                        (Some(before), Some(paths)) => before.differs(paths),
+                        _ => true,
+                    };
+                    self.data_path.paths = paths;
+                    if is_news {
+                        self.judge();
+                    }
+                }
                 changed = self.ends.drains.changed() => {
                     changed.map_err(|_| AnnounceError::Gone("drains"))?;
                     self.judge();
@@ -146,13 +173,28 @@ impl Announcer {
     fn next_deadline(&self) -> Instant {
         let now = Instant::now();
         let stale = self.ends.health.borrow().as_of + self.plan.max_age + Duration::from_millis(1);
-        let due = self.ledger.next_deadline(&self.plan).map_or(stale, |due| due.min(stale));
+        let silent = self.data_path.next_deadline(&self.plan, now);
+        let due = self.ledger.next_deadline(&self.plan).into_iter().chain(silent).fold(stale, Instant::min);
         // Once judged stale, the next look is in a while; news come by themselves.
         if due > now { due } else { now + LATE }
     }
 
+    /// Looks at the leases of the workers; whether there is anything new to judge by. The clock is asked before the
+    /// board is read: whatever was renewed until now counts.
+    fn look(&mut self) -> bool {
+        if lease::is_needed(&self.plan) {
+            let now = Instant::now();
+            self.alarm.handle_look(self.ends.board.read(now), self.ends.board.lease(), now);
+        } else {
+            self.alarm.handle_rest();
+        }
+        let before = std::mem::replace(&mut self.data_path.workers, self.alarm.workers());
+        before != self.data_path.workers
+    }
+
     /// Judges all prefixes and publishes what follows.
     fn judge(&mut self) {
+        self.look();
         let view = self.ends.health.borrow_and_update().clone();
         let drains = self.ends.drains.borrow_and_update().clone();
         let bound = self.ends.bound.borrow_and_update().clone();
@@ -162,6 +204,7 @@ impl Announcer {
             view: &view,
             bound: &bound,
             drains: &drains,
+            data_path: &self.data_path,
             leaving: self.leaving,
             command: *self.ends.command.borrow(),
         };
@@ -219,6 +262,7 @@ impl Announcer {
     fn report(&self) {
         let now = Instant::now();
         let bound = self.ends.bound.borrow();
+        let board = &self.ends.board;
         let status = self.ledger.entries().filter_map(|(prefix, announcement)| {
             let anycast = self.plan.anycast.get(prefix)?;
             Some(PrefixStatus {
@@ -226,6 +270,7 @@ impl Announcer {
                 cause: self.ledger.cause_of(prefix),
                 drain: self.ledger.ladder(prefix).map(|ladder| report::drain(ladder, now)),
                 damping: report::damping(anycast, announcement, now),
+                lease: report::lease(&self.data_path.lease_of(anycast, &self.plan, now), board, now),
                 ..report::announcement(*prefix, anycast, announcement, now)
             })
         });
@@ -260,6 +305,8 @@ mod tests {
             health: views,
             needed: watch::channel(Arc::default()).0,
             bound: keep.1.1.clone(),
+            board: Arc::new(Board::new(1, Instant::now(), Duration::from_millis(60))),
+            paths: watch::channel(Arc::default()).1,
             command: watch::channel(None).1,
             drains: keep.2.1,
             flows: flows.1,

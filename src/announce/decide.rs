@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::damping::Damper;
 use super::drain::Step;
 use super::facts::{Binding, Facts, HealthFact, Leaving, ServiceFact};
+use super::lease::LeaseFact;
 use super::reason::{Reason, ServiceLevel};
 use crate::bgp::origin::{Preference, Route};
 use crate::config::anycast::{Anycast, Intent};
@@ -58,6 +59,8 @@ pub struct Announcement {
     pub next: Option<Instant>,
     /// What the checks alone allow, before damping and before the operator's words: what rule 7 keeps.
     judged: State,
+    /// What it was withdrawn for last was the data path: no verdict of a check brings it back.
+    lapsed: bool,
     damper: Damper,
 }
 
@@ -73,6 +76,7 @@ impl Announcement {
             cause: None,
             next: None,
             judged: State::Withdrawn,
+            lapsed: false,
             damper: Damper::default(),
         }
     }
@@ -97,6 +101,7 @@ impl Announcement {
 #[must_use]
 pub fn decide(policy: &Anycast, facts: &Facts, last: &Announcement, now: Instant) -> Announcement {
     let (judged, reason) = judge(facts, last.judged);
+    let lapsed = has_lapsed(&reason, last);
     let mut damper = last.damper;
     let dwell = damper.take(policy.damping.as_ref(), judged, last.state.is_announced(), now);
     let reason = match dwell {
@@ -109,11 +114,12 @@ pub fn decide(policy: &Anycast, facts: &Facts, last: &Announcement, now: Instant
         state,
         // What did not change stays the very same value, so that nobody compares it deeply.
         route: if *last.route == route { last.route.clone() } else { Arc::new(route) },
-        cause: if is_lifted(facts, &last.reason) { None } else { cause_of(facts, &reason) },
+        cause: if is_lifted(facts, &last.reason) || lapsed { None } else { cause_of(facts, &reason) },
         reason,
         since: if state == last.state { last.since } else { now },
         next: dwell.map(|dwell| dwell.until),
         judged,
+        lapsed,
         damper,
     }
 }
@@ -126,6 +132,10 @@ fn obey(facts: &Facts, allowed: State, reason: Reason) -> (State, Reason) {
     }
     if facts.leaving == Leaving::Gone {
         return (State::Withdrawn, Reason::Stopping);
+    }
+    // Rule 2. It is withdrawn without this already; but no drain is the reason for it.
+    if let Reason::LeaseExpired { .. } = reason {
+        return (State::Withdrawn, reason);
     }
     // Rule 3.
     if let Some(drain) = facts.drain.as_ref().filter(|drain| drain.step != Step::DePreferred) {
@@ -148,6 +158,15 @@ fn obey(facts: &Facts, allowed: State, reason: Reason) -> (State, Reason) {
 fn is_lifted(facts: &Facts, before: &Reason) -> bool {
     let silent = facts.intent == Intent::Up && facts.leaving == Leaving::No && facts.drain.is_none();
     silent && before.is_operators()
+}
+
+/// Whether the data path is what it was withdrawn for last, until it is announced again or a check takes its part.
+fn has_lapsed(reason: &Reason, last: &Announcement) -> bool {
+    match reason {
+        Reason::LeaseExpired { .. } => true,
+        Reason::AddressMissing { .. } | Reason::HealthStale { .. } | Reason::BelowWatermark(_) => false,
+        _ => last.lapsed && !last.state.is_announced(),
+    }
 }
 
 fn route(policy: &Anycast, state: State) -> Route {
@@ -177,6 +196,8 @@ fn cause_of(facts: &Facts, reason: &Reason) -> Option<CauseId> {
         Reason::OperatorDown
         | Reason::Stopping
         | Reason::AddressMissing { .. }
+        | Reason::LeaseExpired { .. }
+        | Reason::Unserved { .. }
         | Reason::HealthUnknown
         | Reason::HealthStale { .. } => None,
         Reason::Draining(drain) | Reason::Drained(drain) => Some(drain.cause),
@@ -190,18 +211,20 @@ fn cause_of(facts: &Facts, reason: &Reason) -> Option<CauseId> {
     }
 }
 
-/// What the checks allow: the rules from 4 on, first match wins.
+/// What the data path and the checks allow: rule 2 and those from 4 on, first match wins.
 fn judge(facts: &Facts, before: State) -> (State, Reason) {
-    // Invariant 1 (no blackhole): an address that is not there cannot be served.
-    match &facts.binding {
-        Binding::Bound => {}
-        Binding::Untried { address } => {
-            return (before, Reason::AddressMissing { address: *address, error: "not tried yet".to_owned() });
-        }
-        Binding::Missing { address, error } => {
-            let (address, error) = (*address, error.clone());
-            return (State::Withdrawn, Reason::AddressMissing { address, error });
-        }
+    // Invariant 1 (no blackhole): an address that is not there cannot be served. Before rule 2, because it is why
+    // nobody comes through there.
+    if let Binding::Missing { address, error } = &facts.binding {
+        let (address, error) = (*address, error.clone());
+        return (State::Withdrawn, Reason::AddressMissing { address, error });
+    }
+    // Rule 2: it counts as a failure like any other, and damping keeps it from coming back too soon.
+    if let LeaseFact::Expired { what } = &facts.lease {
+        return (State::Withdrawn, Reason::LeaseExpired { what: what.clone() });
+    }
+    if let Binding::Untried { address } = &facts.binding {
+        return (before, Reason::AddressMissing { address: *address, error: "not tried yet".to_owned() });
     }
     // Rule 4: silence is not health.
     let services = match &facts.health {
@@ -222,6 +245,10 @@ fn judge(facts: &Facts, before: State) -> (State, Reason) {
     // failed nothing yet either: as before, until its first verdict.
     if let Some(unproven) = at(Position::Low) {
         return (before, Reason::Starting(level(unproven)));
+    }
+    // The same of the data path: a reload that brings a listener has failed nothing.
+    if let LeaseFact::Unproven { what } = &facts.lease {
+        return (before, Reason::Unserved { what: what.clone() });
     }
     let is_dim = |s: &ServiceFact| match s.health.position {
         Position::BrownOut => true,

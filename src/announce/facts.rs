@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::addresses::{Bound, Place};
 use super::drain::{Ladder, Left, Step};
+use super::lease::LeaseFact;
 use crate::config::anycast::{Anycast, Intent};
 use crate::config::services::Watermark;
 use crate::health::{HealthView, Position, ServiceHealth};
@@ -90,6 +91,7 @@ impl ServiceFact {
 pub struct Facts {
     pub intent: Intent,
     pub leaving: Leaving,
+    pub lease: LeaseFact,
     pub drain: Option<DrainFact>,
     pub binding: Binding,
     pub health: HealthFact,

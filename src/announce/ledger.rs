@@ -9,9 +9,11 @@ use super::addresses::Bound;
 use super::decide::{Announcement, State, decide};
 use super::drain::{Ladder, Measured, Order, Step};
 use super::facts::{self, DrainFact, Facts, Leaving};
+use super::lease::{DataPath, Listens, listens_of};
 use crate::bgp::origin::{AllowList, OriginSet};
 use crate::config::Config;
 use crate::config::anycast::{Anycast, AnycastPrefix};
+use crate::config::proxy::Lease;
 use crate::config::services::Watermark;
 use crate::health::HealthView;
 use crate::observe::journal::{CauseId, CauseIds};
@@ -24,6 +26,9 @@ pub type Drains = BTreeMap<AnycastPrefix, Order>;
 pub struct Plan {
     pub anycast: BTreeMap<AnycastPrefix, Anycast>,
     pub watermarks: BTreeMap<String, Watermark>,
+    /// Services that the proxy serves: their prefixes need the lease of the data path.
+    pub listens: BTreeMap<String, Listens>,
+    pub lease: Lease,
     /// Health facts older than this are not believed.
     pub max_age: Duration,
     /// How long a planned stop announces with GRACEFUL_SHUTDOWN.
@@ -37,6 +42,8 @@ impl Plan {
         Self {
             anycast: config.anycast.clone(),
             watermarks: config.services.iter().map(|(name, s)| (name.clone(), s.watermark)).collect(),
+            listens: listens_of(config),
+            lease: config.proxy.lease,
             max_age: config.health.max_age,
             graceful: config.bgp.shutdown.graceful,
         }
@@ -50,6 +57,7 @@ pub struct Inputs<'a> {
     pub view: &'a HealthView,
     pub bound: &'a Bound,
     pub drains: &'a Drains,
+    pub data_path: &'a DataPath,
     pub leaving: Leaving,
     /// The operator's last command.
     pub command: Option<CauseId>,
@@ -112,7 +120,7 @@ impl Ledger {
     /// Judges every prefix of the plan anew. Returns what changed; [`wanted`](Self::wanted) is the
     /// set that follows, with a higher revision only if its routes changed.
     pub fn judge(&mut self, inputs: Inputs<'_>, now: Instant) -> Vec<Verdict> {
-        let Inputs { plan, view, bound, drains, leaving, command } = inputs;
+        let Inputs { plan, view, bound, drains, data_path, leaving, command } = inputs;
         self.climb(plan, drains, now);
         let mut changed = Vec::new();
         let mut entries = BTreeMap::new();
@@ -123,6 +131,7 @@ impl Ledger {
             let facts = Facts {
                 intent: anycast.state,
                 leaving,
+                lease: data_path.lease_of(anycast, plan, now),
                 drain: self.ladders.get(prefix).map(DrainFact::of),
                 binding: facts::binding_of(anycast, bound),
                 health: facts::health_of(anycast, &plan.watermarks, view, plan.max_age, now),

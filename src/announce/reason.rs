@@ -17,6 +17,8 @@ pub enum Reason {
     Stopping,
     /// The prefix's address is not on its device.
     AddressMissing { address: IpAddr, error: String },
+    /// Rule 2; what is wrong, in words.
+    LeaseExpired { what: String },
     /// Rule 4, before the first word.
     HealthUnknown,
     /// Rule 4.
@@ -25,6 +27,8 @@ pub enum Reason {
     BelowWatermark(ServiceLevel),
     /// Rule 6.
     Starting(ServiceLevel),
+    /// Rule 6, of the data path; what is missing, in words.
+    Unserved { what: String },
     /// Rule 7; `announced` is what was before.
     BetweenWatermarks { level: ServiceLevel, announced: bool },
     /// Rule 8.
@@ -59,10 +63,12 @@ impl Reason {
             Self::OperatorDown => "operator-down",
             Self::Stopping => "stopping",
             Self::AddressMissing { .. } => "address-missing",
+            Self::LeaseExpired { .. } => "lease-expired",
             Self::HealthUnknown => "health-unknown",
             Self::HealthStale { .. } => "health-stale",
             Self::BelowWatermark(_) => "below-watermark",
-            Self::Starting(_) => "starting",
+            // For scripts the same rule: nothing has failed, and something is not proven yet.
+            Self::Starting(_) | Self::Unserved { .. } => "starting",
             Self::BetweenWatermarks { .. } => "between-watermarks",
             Self::BrownOut(_) => "brown-out",
             Self::Healthy { .. } => "healthy",
@@ -85,6 +91,8 @@ impl Reason {
             Self::OperatorDown => "the configuration says state: down".to_owned(),
             Self::Stopping => "the process is being stopped".to_owned(),
             Self::AddressMissing { address, error } => format!("{address} is not bound: {error}"),
+            Self::LeaseExpired { what } => format!("the data path does not prove that it serves: {what}"),
+            Self::Unserved { what } => format!("the data path is not proven yet: {what}"),
             Self::HealthUnknown => "no check has spoken yet".to_owned(),
             Self::HealthStale { age, max_age } => format!(
                 "the checks have been silent for {} ms, more than the {} ms they are believed for",
@@ -155,6 +163,14 @@ impl Reason {
             Self::AddressMissing { .. } => {
                 "it is tried again every 5 s; correct the device or the permissions".to_owned()
             }
+            Self::LeaseExpired { .. } => {
+                "announced again once every worker serves in time and clients of our own come through; if that does \
+                 not happen, `edgeproxy status` names what hangs: restart the process"
+                    .to_owned()
+            }
+            Self::Unserved { .. } => {
+                "judged when every worker has served, and a client of our own has come through or failed to".to_owned()
+            }
             Self::HealthUnknown => {
                 "judged at the first word of the checks, and as before until then; if none comes, \
                                     `edgeproxy status` names the threads that hang"
@@ -206,6 +222,8 @@ impl Reason {
             Self::OperatorDown
             | Self::Stopping
             | Self::AddressMissing { .. }
+            | Self::LeaseExpired { .. }
+            | Self::Unserved { .. }
             | Self::HealthUnknown
             | Self::HealthStale { .. }
             | Self::Healthy { .. }

@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use super::decide::Announcement;
 use super::drain::{Ladder, Step};
+use super::lease::LeaseFact;
 use crate::config::anycast::{Anycast, AnycastPrefix};
-use crate::observe::status::{DampingStatus, DrainStatus, PrefixStatus};
+use crate::observe::status::{DampingStatus, DrainStatus, LeaseStatus, PrefixStatus};
+use crate::supervise::lease::Board;
 
 /// The judgement itself, without addresses and history.
 pub(super) fn announcement(
@@ -26,6 +28,7 @@ pub(super) fn announcement(
         services: anycast.services.clone(),
         drain: None,
         damping: None,
+        lease: None,
     }
 }
 
@@ -51,6 +54,17 @@ pub(super) fn damping(anycast: &Anycast, announcement: &Announcement, now: Insta
         failures: strikes,
         dwell_ms: dwell.as_millis() as u64,
         left_ms: announcement.next.map(|until| millis(now, until)),
+    })
+}
+
+/// What the data path proves; None where the proxy serves nothing.
+pub(super) fn lease(fact: &LeaseFact, board: &Board, now: Instant) -> Option<LeaseStatus> {
+    let oldest = board.read(now).oldest;
+    Some(LeaseStatus {
+        state: fact.name()?.to_owned(),
+        oldest_ms: oldest.map(|(_, age)| age.as_millis() as u64),
+        lease_ms: board.lease().as_millis() as u64,
+        what: fact.what().map(str::to_owned),
     })
 }
 

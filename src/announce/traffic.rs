@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::drain::{Flows, Measured};
 use super::ledger::Watched;
+use crate::catalog::traffic::{Closing, FlowBook};
 use crate::config::anycast::AnycastPrefix;
 use crate::observe::journal::CauseId;
 use crate::sys::flows::{self, Census, Flow, Look, Stage};
@@ -27,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Traffic {
     watched: watch::Receiver<Arc<Vec<Watched>>>,
     measured: watch::Sender<Arc<Measured>>,
+    /// What the proxy carries, which it counts better than we can.
+    proxied: watch::Receiver<Arc<FlowBook>>,
+    /// What the proxy is to close.
+    closing: watch::Sender<Arc<Closing>>,
+    /// Flows that the proxy had taken in at the look before.
+    accepted: BTreeMap<AnycastPrefix, (u64, Instant)>,
     census: BTreeMap<AnycastPrefix, Census>,
     /// Orders whose flows have been closed.
     closed: BTreeSet<(AnycastPrefix, CauseId)>,
@@ -35,10 +42,25 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// `watched`: what to look at; `measured`: where to tell.
+    /// `watched`: what to look at; `measured`: where to tell. `proxied`: flows that the proxy counts; `closing`: where
+    /// it is told to close them.
     #[must_use]
-    pub fn new(watched: watch::Receiver<Arc<Vec<Watched>>>, measured: watch::Sender<Arc<Measured>>) -> Self {
-        Self { watched, measured, census: BTreeMap::new(), closed: BTreeSet::new(), blind: false }
+    pub fn new(
+        watched: watch::Receiver<Arc<Vec<Watched>>>,
+        measured: watch::Sender<Arc<Measured>>,
+        proxied: watch::Receiver<Arc<FlowBook>>,
+        closing: watch::Sender<Arc<Closing>>,
+    ) -> Self {
+        Self {
+            watched,
+            measured,
+            proxied,
+            closing,
+            accepted: BTreeMap::new(),
+            census: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            blind: false,
+        }
     }
 
     /// Runs until `stop`; after the end of the decision there is nothing to do but wait for that.
@@ -62,6 +84,8 @@ impl Traffic {
         let is_watched = |prefix: &AnycastPrefix| watched.iter().any(|one| one.prefix == *prefix);
         self.census.retain(|prefix, _| is_watched(prefix));
         self.closed.retain(|(prefix, _)| is_watched(prefix));
+        self.accepted.retain(|prefix, _| is_watched(prefix));
+        let proxied = self.proxied.borrow().clone();
         // One look for all: the kernel walks all its sockets at each.
         let addresses: Vec<_> = watched.iter().flat_map(|one| one.addresses.iter().copied()).collect();
         let looked = timeout(PATIENCE, flows::look(&addresses)).await;
@@ -70,22 +94,50 @@ impl Traffic {
             Err(error) => return self.complain(&error),
         };
         let at = Instant::now();
-        let mut looks = apart(all, watched);
+        let mut looks = apart(all, watched, &proxied);
         let mut measured = Measured::new();
-        for Watched { prefix, close, .. } in watched {
+        for Watched { prefix, addresses, close } in watched {
             let look = looks.remove(prefix).unwrap_or_default();
             if let Some(order) = *close
                 && self.closed.insert((*prefix, order))
             {
+                self.close_proxied(addresses, at);
                 close_all(*prefix, &look).await;
             }
             let traffic = self.census.entry(*prefix).or_default().handle_look(&look, at);
+            let carried = self.carried(*prefix, addresses, &proxied, at);
             // One look alone tells nothing about new flows.
-            if let Some(new_per_second) = traffic.new_per_second {
-                measured.insert(*prefix, Flows { open: traffic.open as u64, new_per_second, at });
+            if let Some((new, carried)) = traffic.new_per_second.zip(carried) {
+                let open = traffic.open as u64 + carried.open;
+                measured.insert(*prefix, Flows { open, new_per_second: new + carried.new_per_second, at });
             }
         }
         self.measured.send_replace(Arc::new(measured));
+    }
+
+    /// What the proxy carries for a prefix; None at the first look.
+    fn carried(
+        &mut self,
+        prefix: AnycastPrefix,
+        addresses: &[IpAddr],
+        proxied: &FlowBook,
+        at: Instant,
+    ) -> Option<Flows> {
+        let here = || proxied.iter().filter(|(place, _)| addresses.contains(&place.ip())).map(|(_, it)| it);
+        let accepted = here().map(|flows| flows.accepted()).sum();
+        let (before, since) = self.accepted.insert(prefix, (accepted, at))?;
+        let seconds = at.saturating_duration_since(since).as_secs_f64();
+        let new_per_second = accepted.saturating_sub(before) as f64 / seconds.max(f64::EPSILON);
+        Some(Flows { open: here().map(|flows| flows.open()).sum(), new_per_second, at })
+    }
+
+    /// The proxy ends what came before now: it knows how to say so to a client that speaks TLS.
+    fn close_proxied(&self, addresses: &[IpAddr], now: Instant) {
+        self.closing.send_modify(|closing| {
+            let mut more = Closing::clone(closing);
+            more.extend(addresses.iter().map(|address| (*address, now)));
+            *closing = Arc::new(more);
+        });
     }
 
     fn complain(&mut self, error: &io::Error) {
@@ -112,15 +164,15 @@ async fn close_all(prefix: AnycastPrefix, look: &Look) {
     }
 }
 
-/// What was seen of each prefix.
-fn apart(all: Look, watched: &[Watched]) -> BTreeMap<AnycastPrefix, Look> {
+/// What was seen of each prefix, but for what the proxy counts itself.
+fn apart(all: Look, watched: &[Watched], proxied: &FlowBook) -> BTreeMap<AnycastPrefix, Look> {
     let places = watched.iter().flat_map(|one| one.addresses.iter().map(|address| (*address, one.prefix)));
     let owners: BTreeMap<IpAddr, AnycastPrefix> = places.collect();
     // More than were kept may be anybody's: nobody is quiet then.
     let surplus = (all.open + all.ended).saturating_sub(all.flows.len());
     let empty = Look { open: surplus, ..Look::default() };
     let mut looks: BTreeMap<_, _> = watched.iter().map(|one| (one.prefix, empty.clone())).collect();
-    for flow in all.flows.into_iter().filter(|flow| !is_own(flow)) {
+    for flow in all.flows.into_iter().filter(|flow| !is_own(flow) && !proxied.contains_key(&flow.local())) {
         let owner = owners.get(&flow.local().ip());
         if let Some(look) = owner.and_then(|prefix| looks.get_mut(prefix)) {
             look.add(flow);

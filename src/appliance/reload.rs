@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::admin::Told;
 use crate::announce::ledger::Plan;
 use crate::catalog::geo::Geo;
+use crate::catalog::traffic::FlowBook;
 use crate::catalog::view::Sources;
 use crate::config::bgp::Bgp;
 use crate::config::diff::diff;
@@ -28,6 +29,7 @@ pub struct Handouts {
     pub catalog: watch::Sender<Arc<Sources>>,
     pub proxy: watch::Sender<Arc<proxy::plan::Plan>>,
     pub planner: Planner,
+    pub flows: watch::Sender<Arc<FlowBook>>,
 }
 
 /// The configuration in force and the text it came from.
@@ -66,6 +68,7 @@ impl InForce {
         hand_out(&self.handouts.catalog, sources(&new));
         let proxy = self.handouts.planner.plan(&new);
         self.handouts.proxy.send_replace(Arc::new(proxy));
+        self.handouts.flows.send_replace(Arc::new(self.handouts.planner.flows().clone()));
         hand_out(&self.handouts.policy, Plan::of(&new));
         hand_out(&self.handouts.bgp, new.bgp.clone());
         (std::mem::replace(&mut self.config, new), std::mem::replace(&mut self.source, source))

@@ -16,8 +16,10 @@ use super::wiring::Appliance;
 use crate::admin::{Ask, Command, Told};
 use crate::health::HealthError;
 use crate::observe::journal::{CauseId, Event};
+use crate::observe::status::LeasesStatus;
 use crate::proxy::ProxyError;
 use crate::supervise::End;
+use crate::supervise::lease::Board;
 
 /// How often the process's own status is renewed; also the beat of the control loop's heart.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
@@ -248,9 +250,22 @@ impl Appliance {
     pub(super) fn publish(&self, phase: &str) {
         self.heart.beat();
         let (uptime, hung) = (self.started.elapsed(), self.watchdog.hung());
-        let document = self.transactions.process_status(phase, uptime, hung, Instant::now());
+        let now = Instant::now();
+        let mut document = self.transactions.process_status(phase, uptime, hung, now);
+        document.leases = leases(&self.board, now);
         self.process.send_replace(Arc::new(document));
     }
+}
+
+/// None while no worker is asked to serve.
+fn leases(board: &Board, now: Instant) -> Option<LeasesStatus> {
+    let micros = |time: Duration| time.as_micros() as u64;
+    let status = LeasesStatus {
+        lease_us: micros(board.lease()),
+        jitter_us: board.jitter().map(|(quantile, late)| (quantile, micros(late))).collect(),
+        age_us: board.ages(now).map(|age| age.map(micros)).collect(),
+    };
+    status.age_us.iter().any(Option::is_some).then_some(status)
 }
 
 /// What brought the stop about.

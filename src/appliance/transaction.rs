@@ -256,7 +256,7 @@ impl Transactions {
         Some(words)
     }
 
-    /// The process's own status document.
+    /// The process's own status document, as far as it is known here.
     #[must_use]
     pub fn process_status(
         &self,
@@ -283,6 +283,7 @@ impl Transactions {
             pending,
             undone: self.undone.clone(),
             hung_threads,
+            leases: None,
         }
     }
 

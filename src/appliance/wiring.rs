@@ -16,6 +16,9 @@
 //!  thread "journal": keeper ◄── notes (lossy, bounded): verdicts, decisions, UPDATEs, sessions, commands
 //!                       └──► STATE/journal
 //!
+//!  threads "proxy-0" … ◄─ pulse (an octet through each relay) ─ thread "lease": renews ──► board (atomics) ─► announcer
+//!                                                                      self-probes of every door ─► paths ─► announcer
+//!
 //!  thread "addresses" ◄─ needed ─ announcer ◄─ bound ─ addresses (may wait for the kernel's locks)
 //!  thread "watchdog" ◄── hearts of routing (hangs: the process aborts), health, control ──► systemd
 //! ```
@@ -48,6 +51,7 @@ use crate::announce::traffic::Traffic;
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
 use crate::catalog::publisher::Publisher;
+use crate::catalog::traffic::Closing;
 use crate::catalog::view::{Verdicts, View};
 use crate::config::environment::Environment;
 use crate::config::generation::{Beginning, Fault, Note};
@@ -63,9 +67,11 @@ use crate::proxy::ProxyError;
 use crate::proxy::plan::Planner;
 use crate::proxy::pulse::{self, Pulse};
 use crate::proxy::report::Report;
+use crate::proxy::selfprobe::SelfProbes;
 use crate::proxy::totals::Totals;
 use crate::proxy::worker::Worker;
 use crate::supervise::lease::Board;
+use crate::supervise::lease::paths::Paths;
 use crate::supervise::notify::Notify;
 use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
@@ -110,6 +116,8 @@ pub struct Appliance {
     /// The proxy's threads; none of them ends by itself.
     pub(super) workers: Vec<Thread<Result<(), ProxyError>>>,
     pub(super) lease: Thread<Result<(), ProxyError>>,
+    /// When each worker last served.
+    pub(super) board: Arc<Board>,
     pub(super) stop_routing: CancellationToken,
     pub(super) stop_proxy: CancellationToken,
     pub(super) stop_addresses: CancellationToken,
@@ -157,10 +165,12 @@ impl Appliance {
         let workers = config.proxy.workers.map_or_else(processors, usize::from);
         let mut planner = Planner::new(workers);
         let (proxy, proxy_plan) = watch::channel(Arc::new(planner.plan(&config)));
+        let (carried, proxied) = watch::channel(Arc::new(planner.flows().clone()));
         // Room → room.
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
         let (suspect, suspects) = mpsc::channel(SUSPECTS);
         let (verdicts, backend_verdicts) = watch::channel(Arc::new(Verdicts::new()));
+        let (closing, to_close) = watch::channel(Arc::new(Closing::new()));
         let (choices, catalog_view) = watch::channel(Arc::new(View::default()));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
         let (delivered, deliveries) = watch::channel(0);
@@ -169,6 +179,8 @@ impl Appliance {
         let (watched, draining) = watch::channel(Arc::new(Vec::<Watched>::new()));
         let (measured, flows) = watch::channel(Arc::new(Measured::new()));
         let (command, commanded) = watch::channel(None);
+        let board = Arc::new(Board::new(workers, started, config.proxy.lease.time));
+        let (paths, path_health) = watch::channel(Arc::new(Paths { probing: true, ..Paths::default() }));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Rooms → operators.
@@ -237,20 +249,24 @@ impl Appliance {
         let report = Report::new(plan, view, Arc::clone(&totals), started, traffic);
         let (lines, wrists): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| pulse::line()).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        let board = Arc::new(Board::new(workers, started));
-        let pulse = Pulse::new(lines, proxy_plan.clone(), board);
+        let pulse = Pulse::new(lines, proxy_plan.clone(), Arc::clone(&board));
+        let self_probes = SelfProbes::new(proxy_plan.clone(), Arc::clone(&totals.desk), paths);
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {
             raise_priority();
-            let (published, reported, felt) =
-                tokio::join!(publisher.run(stop.clone()), report.run(stop.clone()), pulse.run(stop));
-            let ((), ()) = (published, reported);
+            let ((), (), (), felt) = tokio::join!(
+                publisher.run(stop.clone()),
+                report.run(stop.clone()),
+                self_probes.run(stop.clone()),
+                pulse.run(stop),
+            );
             felt.map_err(ProxyError::from)
         })?;
         let mut proxy_workers = Vec::with_capacity(workers);
         for (index, (asked, wrist)) in asked.into_iter().zip(wrists).enumerate() {
             let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
-            let worker = Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, started);
+            let worker =
+                Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, to_close.clone(), started);
             let stop = stop_proxy.clone();
             proxy_workers.push(Thread::spawn_local(format!("proxy-{index}"), move || worker.run(stop))?);
         }
@@ -265,7 +281,7 @@ impl Appliance {
         let ids = CauseIds::new(epoch, 3);
 
         let stop = stop_routing.clone();
-        let noted = journal.clone();
+        let (noted, leases) = (journal.clone(), Arc::clone(&board));
         let beating = watchdog.heart("routing", ROUTING_PATIENCE, Answer::Abort);
         let routing = Thread::spawn("routing", move || async move {
             raise_priority();
@@ -274,6 +290,8 @@ impl Appliance {
                 health: health_view,
                 needed,
                 bound: bound_addresses,
+                board: leases,
+                paths: path_health,
                 command: commanded,
                 drains: drained,
                 flows,
@@ -305,15 +323,20 @@ impl Appliance {
         });
         let stop = stop_others.clone();
         let tree = tree.child("traffic", Duty::Restartable, move || {
-            let life = Traffic::new(draining.clone(), measured.clone()).run(stop.clone());
+            let life = Traffic::new(draining.clone(), measured.clone(), proxied.clone(), closing.clone())
+                .run(stop.clone());
             async move {
                 life.await;
                 Ok::<(), AnnounceError>(())
             }
         });
 
-        let in_force =
-            InForce::new(config, source, Handouts { bgp, policy, health, catalog, proxy, planner }, logs);
+        let in_force = InForce::new(
+            config,
+            source,
+            Handouts { bgp, policy, health, catalog, proxy, planner, flows: carried },
+            logs,
+        );
         let transactions = Transactions::new(path, in_force, store, screens);
         let notify = Notify::new(environment.notify_socket);
         for name in environment.unknown {
@@ -338,6 +361,7 @@ impl Appliance {
             process,
             started,
             lease,
+            board,
             workers: proxy_workers,
             stop_routing,
             stop_proxy,

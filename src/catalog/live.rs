@@ -223,6 +223,25 @@ mod tests {
     }
 
     #[test]
+    fn a_trial_has_one_winner() {
+        for _ in 0..300 {
+            let live = Arc::new(Live::default());
+            live.eject_until(1_000);
+            let start = Arc::new(std::sync::Barrier::new(4));
+            let race = |_| {
+                let (live, start) = (Arc::clone(&live), Arc::clone(&start));
+                std::thread::spawn(move || {
+                    start.wait();
+                    live.take_standing(0, 1_000, 500)
+                })
+            };
+            let racers: Vec<_> = (0..4).map(race).collect();
+            let trials: Vec<_> = racers.into_iter().filter_map(|racer| racer.join().unwrap()).collect();
+            assert_eq!(trials.len(), 1);
+        }
+    }
+
+    #[test]
     fn a_newer_ejection_stays() {
         let live = Live::default();
         live.eject_until(1_000);

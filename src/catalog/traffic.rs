@@ -1,11 +1,12 @@
 //! Flows to the addresses of this POP as the proxy counts them, for who must know when a prefix is quiet.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-/// The counts of one listening address, shared by all workers and all listeners there.
+/// The counts of one address and port, shared by all workers.
 #[derive(Debug, Default)]
 pub struct Flows {
     open: AtomicU64,
@@ -44,5 +45,8 @@ impl Drop for Flow {
     }
 }
 
-/// Every address that the proxy listens at. Counts live on while an address is listened at again.
-pub type FlowBook = BTreeMap<IpAddr, Arc<Flows>>;
+/// Where the proxy listens, with its counts. They live on while an address and port are listened at again.
+pub type FlowBook = BTreeMap<SocketAddr, Arc<Flows>>;
+
+/// Addresses at which the proxy is to close what came before the instant: their drain is over.
+pub type Closing = BTreeMap<IpAddr, Instant>;

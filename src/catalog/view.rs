@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backend::{Backend, Known};
+use super::backend::{Backend, Known, Verdict};
 use super::geo::Geo;
 use super::live::Live;
 use super::service::Service;
-use crate::config::services;
+use crate::config::services::{self, Probe};
 
 /// Verdicts of all backends, by service and id. Who is missing is unproven.
 pub type Verdicts = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Known>>;
@@ -68,7 +68,11 @@ impl Registry {
                 let live = lives.get(&key).map(Arc::clone).unwrap_or_default();
                 self.lives.insert(key, Arc::clone(&live));
                 backends.push(Backend {
-                    known: known.and_then(|known| known.get(&id)).copied().unwrap_or_default(),
+                    known: match config.check.probe {
+                        // Nobody asks, and nobody's word is waited for.
+                        Probe::Off => Known { verdict: Verdict::Up, since: None, rtt: None },
+                        _ => known.and_then(|known| known.get(&id)).copied().unwrap_or_default(),
+                    },
                     far: distances.far(&backend.region),
                     id,
                     address,
@@ -147,8 +151,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::catalog::backend::Verdict;
-    use crate::config::services::{Check, Forwarding, Probe, Watermark};
+    use crate::config::services::{Check, Forwarding, Watermark};
 
     fn backend(id: &str, last: u8, region: &str) -> services::Backend {
         services::Backend {
@@ -212,6 +215,15 @@ mod tests {
     }
 
     #[test]
+    fn without_checks_all_are_up() {
+        let mut sources = sources(&[("web", vec![backend("a", 1, "sa")])]);
+        sources.services.get_mut("web").unwrap().check.probe = Probe::Off;
+        let view = Registry::default().build(&sources, &Verdicts::new(), None);
+        let up = Known { verdict: Verdict::Up, since: None, rtt: None };
+        assert_eq!(view.services["web"].backends[0].known, up);
+    }
+
+    #[test]
     fn counts_outlive_what_changes_around_them() {
         let mut registry = Registry::default();
         let none = Verdicts::new();
@@ -255,6 +267,9 @@ mod tests {
         assert!(!same(&third, &fourth, "web"));
         let fifth = registry.build(&changed, &known(&[("api", "a", up(101, now))]), None);
         assert!(same(&fourth, &fifth, "api") && !same(&fourth, &fifth, "web"));
+        let down = Known { verdict: Verdict::Down, ..up(101, now) };
+        let sixth = registry.build(&changed, &known(&[("api", "a", down)]), None);
+        assert!(!same(&fifth, &sixth, "api") && same(&fifth, &sixth, "web"));
     }
 
     #[test]

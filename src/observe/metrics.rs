@@ -9,7 +9,9 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
 
 use super::status::traffic::ProxyStatus;
-use super::status::{JournalStatus, NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
+use super::status::{
+    JournalStatus, LeasesStatus, NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus,
+};
 
 /// The content type of what [`Recorder::render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -71,6 +73,7 @@ impl Recorder {
     ) -> String {
         let mut families = Vec::with_capacity(40);
         families.extend(of_process(process));
+        families.extend(process.leases.iter().flat_map(of_leases));
         families.extend(of_neighbors(neighbors));
         families.extend(of_prefixes(prefixes));
         families.extend(of_services(services));
@@ -111,6 +114,30 @@ fn of_process(process: &ProcessStatus) -> Vec<MetricFamily> {
             "edgeproxy_uptime_seconds",
             "Time since the process started.",
             one.iter().map(|p| sample(&[], seconds(p.uptime_ms))),
+        ),
+    ]
+}
+
+fn of_leases(leases: &LeasesStatus) -> Vec<MetricFamily> {
+    let ages = leases.age_us.iter().enumerate().filter_map(|(worker, age)| Some((worker, (*age)?)));
+    vec![
+        gauge(
+            "edgeproxy_lease_seconds",
+            "How long a worker of the proxy may serve nothing before prefixes are withdrawn.",
+            [sample(&[], micros(leases.lease_us))].into_iter(),
+        ),
+        gauge(
+            "edgeproxy_lease_renewal_jitter_seconds",
+            "By how much renewals of leases came late in the last minutes.",
+            leases
+                .jitter_us
+                .iter()
+                .map(|(quantile, jitter)| sample(&[("quantile", &quantile.to_string())], micros(*jitter))),
+        ),
+        gauge(
+            "edgeproxy_worker_lease_age_seconds",
+            "Since the worker of the proxy served last.",
+            ages.map(|(worker, age)| sample(&[("worker", &worker.to_string())], micros(age))),
         ),
     ]
 }
@@ -211,6 +238,14 @@ fn of_prefixes(prefixes: &[PrefixStatus]) -> Vec<MetricFamily> {
             prefixes.iter().map(|p| {
                 let missing = p.addresses.iter().filter(|a| a.state == "missing").count();
                 sample(&[("prefix", &p.prefix)], missing as f64)
+            }),
+        ),
+        gauge(
+            "edgeproxy_prefix_lease_valid",
+            "1 while the proxy proves that it serves the prefix, 0 while it does not; absent where it has no part.",
+            prefixes.iter().filter_map(|p| {
+                let lease = p.lease.as_ref()?;
+                Some(sample(&[("prefix", &p.prefix)], flag(lease.state == "valid")))
             }),
         ),
     ]
@@ -347,6 +382,10 @@ fn family(
 
 fn flag(yes: bool) -> f64 {
     f64::from(u8::from(yes))
+}
+
+fn micros(micros: u64) -> f64 {
+    micros as f64 / 1e6
 }
 
 fn seconds(milliseconds: u64) -> f64 {

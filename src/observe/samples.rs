@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::journal::recent::Recent;
 use super::journal::{Entry, Event, Route};
 use super::status::{
-    AddressStatus, BackendStatus, DampingStatus, DrainStatus, NeighborStatus, PrefixStatus, ProcessStatus,
-    SentRoute, ServiceStatus,
+    AddressStatus, BackendStatus, DampingStatus, DrainStatus, LeaseStatus, LeasesStatus, NeighborStatus,
+    PrefixStatus, ProcessStatus, SentRoute, ServiceStatus,
 };
 
 pub(crate) fn process() -> ProcessStatus {
@@ -22,6 +22,11 @@ pub(crate) fn process() -> ProcessStatus {
         hung_threads: Vec::new(),
         pending: None,
         undone: None,
+        leases: Some(LeasesStatus {
+            lease_us: 60_000,
+            jitter_us: vec![(0.5, 12), (0.9999, 1_279)],
+            age_us: vec![Some(7_000), None],
+        }),
     }
 }
 
@@ -128,6 +133,13 @@ fn prefix(prefix: &str, state: &str) -> PrefixStatus {
             failures: 3,
             dwell_ms: 4_000,
             left_ms: Some(2_500),
+        }),
+        lease: (state != "announced").then(|| LeaseStatus {
+            state: if state == "withdrawn" { "expired".into() } else { "valid".into() },
+            oldest_ms: Some(if state == "withdrawn" { 4_084 } else { 12 }),
+            lease_ms: 60,
+            what: (state == "withdrawn")
+                .then(|| "worker 1 has served nothing for 60 ms (lease 60 ms)".into()),
         }),
     }
 }

@@ -31,6 +31,19 @@ pub struct ProcessStatus {
     pub pending: Option<PendingStatus>,
     /// What was undone because nobody confirmed it, until something else is accepted.
     pub undone: Option<String>,
+    /// The leases of the proxy's workers; None while none of them is asked to serve.
+    pub leases: Option<LeasesStatus>,
+}
+
+/// How the workers of the proxy renew their leases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeasesStatus {
+    /// The lease in effect: as configured, or longer where renewals come too unevenly for that.
+    pub lease_us: u64,
+    /// By how much renewals come late, by quantile.
+    pub jitter_us: Vec<(f64, u64)>,
+    /// How long ago each worker served, in their order; None: not yet.
+    pub age_us: Vec<Option<u64>>,
 }
 
 /// A configuration that waits for its confirmation.
@@ -107,6 +120,21 @@ pub struct PrefixStatus {
     pub drain: Option<DrainStatus>,
     /// While failures still weigh.
     pub damping: Option<DampingStatus>,
+    /// Where the proxy serves at its addresses.
+    pub lease: Option<LeaseStatus>,
+}
+
+/// What the data path proves about a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// `valid`, `unproven` or `expired`.
+    pub state: String,
+    /// Since the worker that was silent for longest served; None while none has.
+    pub oldest_ms: Option<u64>,
+    /// How long a worker may be silent.
+    pub lease_ms: u64,
+    /// What is wrong or missing, in words.
+    pub what: Option<String>,
 }
 
 /// The ladder of a drain.

@@ -141,7 +141,8 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
         blame(shared, &service, index);
     }
     let (affinity, now) = (service.forwarding.affinity, shared.ms(Instant::now()));
-    if let Some(ttl) = affinity {
+    // Nobody stays with a backend that has not said a word.
+    if let Some(ttl) = affinity.filter(|_| outcome.down > 0) {
         let source = Source::of(who.source);
         shared.totals.affinity().ended(&service.name, source, chosen.live.serial(), ttl, now);
     }
@@ -178,7 +179,7 @@ async fn prove(shared: &Rc<Shared>, door: &Door, client: Stream, from: SocketAdd
 }
 
 /// A backend failed a client.
-fn blame(shared: &Shared, service: &Service, index: usize) {
+pub(super) fn blame(shared: &Shared, service: &Service, index: usize) {
     let backend = &service.backends[index];
     backend.live.carried.failures.fetch_add(1, Ordering::Relaxed);
     let failed = ejection::failed(service, index, shared.ms(Instant::now()));
@@ -195,10 +196,11 @@ fn of_relay(outcome: Outcome) -> End {
         RelayEnd::Finished => End::of(Kind::Finished),
         RelayEnd::Tls(error) => End::because(Kind::TlsRefused, error.to_string()),
         RelayEnd::Idle => End::of(Kind::Idle),
-        RelayEnd::Overloaded => End::because(Kind::Overloaded, "proxy.memory is used up"),
+        RelayEnd::Drained => End::of(Kind::Drained),
+        RelayEnd::Overloaded => End::because(Kind::MemoryLimited, "proxy.memory is used up"),
         RelayEnd::Failed(Side::Client, error) => End::because(Kind::ClientReset, error.to_string()),
         RelayEnd::Failed(Side::Backend, error) if outcome.down == 0 => {
-            End::because(Kind::BackendRefused, error.to_string())
+            End::because(Kind::BackendResetEarly, error.to_string())
         }
         RelayEnd::Failed(Side::Backend, error) => End::because(Kind::BackendReset, error.to_string()),
     }
@@ -236,9 +238,10 @@ impl Drop for Inside<'_> {
     }
 }
 
-fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
+/// Writes an end to the access log, if it is one to be logged.
+pub(super) fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
     let plan = shared.plan.borrow();
-    let is_orderly = end.kind.blame().is_none();
+    let is_orderly = end.kind.is_orderly();
     match shared.sampler.wants(&plan.limits.access_log, is_orderly, plan.workers, now) {
         Some(true) => {}
         Some(false) => return,

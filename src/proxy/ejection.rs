@@ -264,11 +264,16 @@ mod tests {
 
     #[test]
     fn threads_do_not_pass_the_share_together() {
+        // So many that they take a while to count.
         for _ in 0..50 {
-            let service = Arc::new(service(4, Ejection { failures: 1, share: 25, ..RULE }));
+            let service = Arc::new(service(4_000, Ejection { failures: 1, share: 0, ..RULE }));
+            let start = Arc::new(std::sync::Barrier::new(4));
             let race = |index| {
-                let service = Arc::clone(&service);
-                std::thread::spawn(move || failed(&service, index, 1_000))
+                let (service, start) = (Arc::clone(&service), Arc::clone(&start));
+                std::thread::spawn(move || {
+                    start.wait();
+                    failed(&service, index, 1_000)
+                })
             };
             let racers: Vec<_> = (0..4).map(race).collect();
             let out = racers.into_iter().map(|it| it.join().unwrap());

@@ -46,27 +46,37 @@ pub enum Kind {
     Idle,
     /// No backend may be used.
     NoBackend,
-    /// Backends refused the connection or could not be reached.
-    BackendUnreachable,
-    /// Backends did not answer in time.
-    BackendSilent,
-    /// The backend reset the connection before it said anything.
+    /// The backend refused the connection: nobody listens there.
     BackendRefused,
+    /// There is no way to the backend, or its host is gone.
+    BackendUnreachable,
+    /// The backend did not answer in time.
+    BackendSilent,
+    /// The backend took the connection and reset it before it said anything.
+    BackendResetEarly,
     /// The backend reset the connection.
     BackendReset,
-    /// A bound of the listener or of the source.
-    Limited,
-    /// The process holds as much as it may.
+    /// As many connections of this source as may be, or more in a second.
+    SourceLimited,
+    /// As many connections of this listener as may be, or more in a second.
+    ListenerLimited,
+    /// As many connections or handshakes as the process may have.
     Overloaded,
+    /// As much memory as the process may hold for slow receivers.
+    MemoryLimited,
     /// The kernel has no descriptors or memory for us.
     Starved,
-    /// A planned stop or a drain came to its deadline.
+    /// The listener was drained or closed, and the deadline for what it had came.
     Drained,
+    /// The process stops, and its deadline came.
+    Stopped,
+    /// A fault of ours.
+    Fault,
 }
 
 impl Kind {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::Finished,
         Self::ClientLeft,
         Self::ClientReset,
@@ -76,17 +86,22 @@ impl Kind {
         Self::NameUnknown,
         Self::Idle,
         Self::NoBackend,
+        Self::BackendRefused,
         Self::BackendUnreachable,
         Self::BackendSilent,
-        Self::BackendRefused,
+        Self::BackendResetEarly,
         Self::BackendReset,
-        Self::Limited,
+        Self::SourceLimited,
+        Self::ListenerLimited,
         Self::Overloaded,
+        Self::MemoryLimited,
         Self::Starved,
         Self::Drained,
+        Self::Stopped,
+        Self::Fault,
     ];
 
-    /// The stable name.
+    /// The stable name: it is in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -99,14 +114,19 @@ impl Kind {
             Self::NameUnknown => "name-unknown",
             Self::Idle => "idle",
             Self::NoBackend => "no-backend",
+            Self::BackendRefused => "backend-refused",
             Self::BackendUnreachable => "backend-unreachable",
             Self::BackendSilent => "backend-silent",
-            Self::BackendRefused => "backend-refused",
+            Self::BackendResetEarly => "backend-reset-early",
             Self::BackendReset => "backend-reset",
-            Self::Limited => "limited",
+            Self::SourceLimited => "source-limited",
+            Self::ListenerLimited => "listener-limited",
             Self::Overloaded => "overloaded",
+            Self::MemoryLimited => "memory-limited",
             Self::Starved => "starved",
             Self::Drained => "drained",
+            Self::Stopped => "stopped",
+            Self::Fault => "fault",
         }
     }
 
@@ -122,14 +142,28 @@ impl Kind {
             | Self::TlsRefused
             | Self::NameUnknown
             | Self::Idle
-            | Self::Limited => Some(Blame::Client),
+            | Self::SourceLimited => Some(Blame::Client),
             Self::NoBackend
+            | Self::BackendRefused
             | Self::BackendUnreachable
             | Self::BackendSilent
-            | Self::BackendRefused
+            | Self::BackendResetEarly
             | Self::BackendReset => Some(Blame::Backend),
-            Self::Overloaded | Self::Starved | Self::Drained => Some(Blame::Ourselves),
+            // A bound that all clients share is ours: none of them alone has done anything wrong.
+            Self::ListenerLimited
+            | Self::Overloaded
+            | Self::MemoryLimited
+            | Self::Starved
+            | Self::Drained
+            | Self::Stopped
+            | Self::Fault => Some(Blame::Ourselves),
         }
+    }
+
+    /// Whether both sides had what they wanted.
+    #[must_use]
+    pub fn is_orderly(self) -> bool {
+        self == Self::Finished
     }
 }
 
@@ -165,11 +199,51 @@ mod tests {
     fn every_kind_has_its_place_and_its_name() {
         let names: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
         assert_eq!(names.len(), Kind::ALL.len());
+        let is_kebab = |name: &str| {
+            !name.split('-').any(str::is_empty)
+                && !name.contains(|c: char| c != '-' && !c.is_ascii_lowercase())
+        };
+        assert!(names.iter().all(|name| is_kebab(name)), "{names:?}");
         for (index, kind) in Kind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, index);
         }
         for (index, blame) in Blame::ALL.into_iter().enumerate() {
             assert_eq!(blame as usize, index);
         }
+    }
+    #[test]
+    fn every_end_has_its_blame() {
+        // Written out once more: what a dashboard counts must not change unnoticed.
+        let client = [
+            "client-left",
+            "client-reset",
+            "client-silent",
+            "header-refused",
+            "idle",
+            "name-unknown",
+            "source-limited",
+            "tls-refused",
+        ];
+        let backend = [
+            "backend-refused",
+            "backend-reset",
+            "backend-reset-early",
+            "backend-silent",
+            "backend-unreachable",
+            "no-backend",
+        ];
+        let ourselves =
+            ["drained", "fault", "listener-limited", "memory-limited", "overloaded", "starved", "stopped"];
+        for (blame, names) in [
+            (None, &["finished"][..]),
+            (Some(Blame::Client), &client),
+            (Some(Blame::Backend), &backend),
+            (Some(Blame::Ourselves), &ourselves),
+        ] {
+            let blamed: BTreeSet<_> =
+                Kind::ALL.iter().filter(|kind| kind.blame() == blame).map(|kind| kind.name()).collect();
+            assert_eq!(blamed, names.iter().copied().collect());
+        }
+        assert!(Kind::ALL.iter().all(|kind| kind.is_orderly() == kind.blame().is_none()));
     }
 }

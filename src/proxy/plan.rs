@@ -11,8 +11,9 @@ use ipnetwork::IpNetwork;
 
 use super::admission::Admission;
 use super::tally::Tally;
-use super::tls::store::{Names, Route, Terminate, server_config};
+use super::tls::store::{Names, Route, Terminate};
 use super::tls::tickets::Tickets;
+use super::udp::datagrams::Datagrams;
 use crate::catalog::traffic::{FlowBook, Flows};
 use crate::config::Config;
 use crate::config::listen::{Limits, Listen, Protocol, Security, ServerName, SocketOptions, Tls};
@@ -53,11 +54,13 @@ pub struct Door {
 /// How a door stands, over all workers.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// Connections open here.
+    /// Connections open here, or flows.
     pub open: AtomicU32,
     /// Workers that listen here.
     pub listening: AtomicU32,
-    /// Why one of them does not.
+    /// What a door of datagrams carried.
+    pub datagrams: Datagrams,
+    /// Why one of them does not listen.
     error: Mutex<Option<String>>,
 }
 
@@ -91,12 +94,11 @@ pub struct Plan {
     pub doors: BTreeMap<DoorKey, Arc<Door>>,
     /// By service.
     pub tallies: BTreeMap<Arc<str>, Arc<Tally>>,
+    /// Keys of TLS sessions, which the workers tell the time.
+    pub tickets: Arc<Tickets>,
     /// How many workers share this plan.
     pub workers: u32,
 }
-
-/// How long clients may keep a ticket, in seconds; its key may be gone before.
-const TICKET_LIFETIME: u32 = 12 * 3600;
 
 /// Makes plans; keeps what must outlive each.
 #[derive(Debug)]
@@ -117,7 +119,7 @@ impl Planner {
             flows: FlowBook::new(),
             standings: BTreeMap::new(),
             terminations: Vec::new(),
-            tickets: Arc::new(Tickets::new(TICKET_LIFETIME)),
+            tickets: Arc::default(),
             tallies: BTreeMap::new(),
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
         }
@@ -127,14 +129,14 @@ impl Planner {
     pub fn plan(&mut self, config: &Config) -> Plan {
         let mut doors: BTreeMap<DoorKey, Door> = BTreeMap::new();
         let mut names: BTreeMap<DoorKey, Names> = BTreeMap::new();
-        let mut before = std::mem::take(&mut self.terminations);
+        let before = std::mem::take(&mut self.terminations);
         for (name, service) in &config.services {
             let name: Arc<str> = name.as_str().into();
             if !service.listen.is_empty() {
                 self.tallies.entry(Arc::clone(&name)).or_default();
             }
             for listen in &service.listen {
-                let route = self.route(listen, &name, &mut before);
+                let route = self.route(listen, &name, &before);
                 for port in listen.ports.clone() {
                     let key =
                         DoorKey { protocol: listen.protocol, address: SocketAddr::new(listen.address, port) };
@@ -151,7 +153,7 @@ impl Planner {
                             continue;
                         }
                     };
-                    let flows = Arc::clone(self.flows.entry(listen.address).or_default());
+                    let flows = Arc::clone(self.flows.entry(key.address).or_default());
                     let handshake = service.forwarding.timeouts.handshake;
                     // Services that share a door agree on its socket, or the last of them has its way.
                     doors.insert(
@@ -180,7 +182,9 @@ impl Planner {
         self.tallies.retain(|name, _| config.services.contains_key(&**name));
         let doors = doors.into_iter().map(|(key, door)| (key, Arc::new(door))).collect();
         let limits = config.proxy.clone();
-        Plan { limits, doors, tallies: self.tallies.clone(), workers: self.workers }
+        self.tickets.set_interval(limits.ticket_rotation);
+        let tickets = Arc::clone(&self.tickets);
+        Plan { limits, doors, tallies: self.tallies.clone(), tickets, workers: self.workers }
     }
 
     /// How clients of a listener find this service by name; None where they need no name.
@@ -189,7 +193,7 @@ impl Planner {
         &mut self,
         listen: &Listen,
         service: &Arc<str>,
-        before: &mut Vec<(Arc<Tls>, Terminate)>,
+        before: &[(Arc<Tls>, Terminate)],
     ) -> Result<Option<(Vec<ServerName>, Route)>, String> {
         let service = Arc::clone(service);
         match &listen.security {
@@ -199,10 +203,7 @@ impl Planner {
                 // What did not change stays, so that a certificate of our own does too.
                 let terminate = match before.iter().position(|(known, _)| known == tls) {
                     Some(at) => before[at].1.clone(),
-                    None => {
-                        let config = server_config(tls, &self.tickets)?;
-                        Terminate { config, acme: tls.acme }
-                    }
+                    None => Terminate::new(tls, &self.tickets)?,
                 };
                 self.terminations.push((Arc::clone(tls), terminate.clone()));
                 Ok(Some((tls.names.clone(), Route { service, terminate: Some(terminate) })))

@@ -17,12 +17,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Plan;
-use super::relay::{Patience, Relay};
+use super::relay::{Over, Patience, Relay};
 use super::stream::Stream;
 use crate::supervise::lease::Board;
-
-/// Pulses in one lease: three may be late.
-const IN_A_LEASE: u32 = 4;
 
 /// The worker's ends of its line.
 #[derive(Debug)]
@@ -75,8 +72,8 @@ impl Patience for Endless {
         true
     }
 
-    fn is_over(&mut self, _: &mut Context<'_>) -> bool {
-        false
+    fn is_over(&mut self, _: &mut Context<'_>) -> Option<Over> {
+        None
     }
 }
 
@@ -121,12 +118,15 @@ async fn feel(
     let into = UnixStream::from_std(line.into)?;
     let out_of = UnixStream::from_std(line.out_of)?;
     loop {
-        let (every, is_idle) = {
+        let (time, is_idle) = {
             let plan = plan.borrow_and_update();
-            (plan.limits.lease.time / IN_A_LEASE, plan.doors.is_empty())
+            (plan.limits.lease.time, plan.doors.is_empty())
         };
+        board.configure(time);
+        let every = board.renew_every();
         // Nobody needs a lease where nobody comes in.
         if is_idle {
+            board.rest(worker);
             match plan.changed().await {
                 Ok(()) => continue,
                 Err(_) => return Ok(()),

@@ -54,8 +54,19 @@ pub enum RelayEnd {
     Tls(TlsError),
     /// Nothing moved for too long; both have been reset.
     Idle,
+    /// It was time to go; a TLS client was told, others were reset.
+    Drained,
     /// The process holds too much for others already; both have been reset.
     Overloaded,
+}
+
+/// Why a relay is ended that could go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Nothing moved for too long.
+    Idle,
+    /// The process, or this address, takes its leave.
+    Drained,
 }
 
 /// The bounds of a relay, as somebody else knows them.
@@ -66,7 +77,7 @@ pub trait Patience {
     /// So many octets wait in memory now, for this connection. False: that is too much for the process.
     fn may_hold(&mut self, octets: usize) -> bool;
     /// Whether the time is over. Whoever polls is woken when it is.
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool;
+    fn is_over(&mut self, context: &mut Context<'_>) -> Option<Over>;
 }
 
 /// A running relay.
@@ -109,6 +120,22 @@ impl<P: Patience + Unpin> Relay<P> {
     /// Octets of our own memory that wait for somebody.
     fn held(&self) -> usize {
         self.up.held() + self.down.held() + self.sealed.as_ref().map_or(0, |sealed| sealed.held())
+    }
+
+    /// A TLS client is told in its own words; whoever is in the middle of something is reset.
+    fn take_leave(&mut self) -> RelayEnd {
+        self.backend.reset_on_drop();
+        if let Some(sealed) = &mut self.sealed {
+            let mut out = Vec::new();
+            sealed.say_goodbye(&mut out);
+            self.down.keep(&out);
+            let said = self.down.flush(&mut Context::from_waker(Waker::noop()), &self.client);
+            if matches!(said, Ok(Poll::Ready(()))) {
+                return RelayEnd::Drained;
+            }
+        }
+        self.client.reset_on_drop();
+        RelayEnd::Drained
     }
 
     fn give_up(&self, end: RelayEnd) -> RelayEnd {
@@ -213,10 +240,12 @@ impl<P: Patience + Unpin> Future for Relay<P> {
                 }
                 if !this.patience.may_hold(this.held()) {
                     this.give_up(RelayEnd::Overloaded)
-                } else if this.patience.is_over(context) {
-                    this.give_up(RelayEnd::Idle)
                 } else {
-                    return Poll::Pending;
+                    match this.patience.is_over(context) {
+                        None => return Poll::Pending,
+                        Some(Over::Idle) => this.give_up(RelayEnd::Idle),
+                        Some(Over::Drained) => this.take_leave(),
+                    }
                 }
             }
         };

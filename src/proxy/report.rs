@@ -15,6 +15,7 @@ use super::totals::Totals;
 use crate::catalog::backend::{Backend, Verdict};
 use crate::catalog::service::Service;
 use crate::catalog::view::View;
+use crate::config::listen::Protocol;
 use crate::observe::status::traffic::{BackendTraffic, DoorStatus, ProxyStatus, TrafficStatus};
 
 /// From one document to the next.
@@ -87,6 +88,7 @@ fn door_status(door: &Door) -> DoorStatus {
         listening: door.standing.listening.load(Ordering::Relaxed) as usize,
         error: door.standing.why(),
         certificate_expires_s: None,
+        datagrams: (door.key.protocol == Protocol::Udp).then(|| door.standing.datagrams.status()),
     }
 }
 

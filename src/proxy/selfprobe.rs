@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "driver: connects by the clock")]
 
 mod client;
+mod witness;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::witness::Witness;
 use super::desk::{Desk, Proof};
 use super::plan::{DoorKey, Entrance, Plan};
 use crate::config::listen::Protocol;
+use crate::supervise::lease::paths::Paths;
 
 /// One way in: a door, and the service that a name there leads to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,35 +33,30 @@ pub struct Way {
     pub tls: Option<Option<String>>,
 }
 
-/// What became of one connection of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probed {
-    pub way: Way,
-    pub at: Instant,
-    pub proof: Proof,
-}
-
 /// Probes every way in at the pace of the plan.
 #[derive(Debug)]
 pub struct SelfProbes {
     plan: watch::Receiver<Arc<Plan>>,
     desk: Arc<Desk>,
+    paths: watch::Sender<Arc<Paths>>,
 }
 
 impl SelfProbes {
-    /// `desk`: where workers look whose a connection is.
+    /// `desk`: where workers look whose a connection is; `paths`: where to publish.
     #[must_use]
-    pub fn new(plan: watch::Receiver<Arc<Plan>>, desk: Arc<Desk>) -> Self {
-        Self { plan, desk }
+    pub fn new(plan: watch::Receiver<Arc<Plan>>, desk: Arc<Desk>, paths: watch::Sender<Arc<Paths>>) -> Self {
+        Self { plan, desk, paths }
     }
 
-    /// Runs until `stop`. `tell` hears of each plan's ways before they are probed, and of every probe.
-    pub async fn run(mut self, mut tell: impl FnMut(News<'_>), stop: CancellationToken) {
+    /// Runs until `stop`. When it is dropped, whoever waits for a proof learns that there will be none.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut witness = Witness::default();
         loop {
             let plan = self.plan.borrow_and_update().clone();
             let ways = ways(&plan);
-            tell(News::Ways(&ways));
             let lease = plan.limits.lease;
+            witness.handle_ways(&ways, &lease);
+            self.paths.send_replace(Arc::new(witness.paths()));
             let mut tick = interval(lease.probe_interval);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut under_way = FuturesUnordered::new();
@@ -71,7 +69,10 @@ impl SelfProbes {
                         }
                         break;
                     }
-                    Some(probed) = under_way.next(), if !under_way.is_empty() => tell(News::Probed(probed)),
+                    Some((way, proof)) = under_way.next(), if !under_way.is_empty() => {
+                        witness.handle_proof(way, proof, Instant::now());
+                        self.paths.send_replace(Arc::new(witness.paths()));
+                    }
                     // Each takes less than the interval, or is late and not begun again.
                     _ = tick.tick(), if under_way.is_empty() => {
                         under_way.extend(ways.iter().map(|way| probe(&self.desk, way, lease.probe_timeout)));
@@ -80,14 +81,6 @@ impl SelfProbes {
             }
         }
     }
-}
-
-/// What there is to hear of.
-#[derive(Debug)]
-pub enum News<'a> {
-    /// All ways of a new plan; those that are not here are no more.
-    Ways(&'a [Way]),
-    Probed(Probed),
 }
 
 /// Every way in of a plan. Where the backend ends TLS itself, there is nothing that we could say to it.
@@ -108,14 +101,14 @@ fn ways(plan: &Plan) -> Vec<Way> {
     ways
 }
 
-async fn probe(desk: &Desk, way: &Way, within: Duration) -> Probed {
+async fn probe<'w>(desk: &Desk, way: &'w Way, within: Duration) -> (&'w Way, Proof) {
     let failed = |words: String| Proof::Failed(words);
     let proof = match timeout(within, attempt(desk, way)).await {
         Ok(Ok(proof)) => proof,
         Ok(Err(error)) => failed(error),
         Err(_) => failed(format!("no answer within {within:?}")),
     };
-    Probed { way: way.clone(), at: Instant::now(), proof }
+    (way, proof)
 }
 
 async fn attempt(desk: &Desk, way: &Way) -> Result<Proof, String> {

@@ -3,6 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,19 +16,25 @@ use tracing::warn;
 
 use super::ProxyError;
 use super::access::Sampler;
-use super::door::{self, Opened};
-use super::plan::{DoorKey, Plan};
+use super::door;
+use super::plan::{Door, DoorKey, Plan};
 use super::pulse::Wrist;
 use super::roll::Roll;
 use super::tally::Tally;
 use super::totals::Totals;
+use super::udp;
 use super::wheel::{TICK, Wheel};
+use crate::catalog::traffic::Closing;
 use crate::catalog::view::View;
+use crate::config::listen::Protocol;
 use crate::observe::status::traffic::RollCall;
 use crate::supervise::local::spawn_for_the_thread;
+use crate::sys::datagram::Batch;
 
 /// How long nothing may be open before a worker that is told to stop believes that nothing comes any more.
 const QUIET: Duration = Duration::from_millis(50);
+/// How long connections may take to end once they are told to.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// A door that could not be opened is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -40,6 +48,11 @@ pub(super) struct Shared {
     pub(super) wheel: Rc<Wheel>,
     pub(super) roll: Rc<Roll>,
     pub(super) sampler: Sampler,
+    /// What came before is to be closed, by address; and everything, once the process goes.
+    closing: RefCell<Arc<Closing>>,
+    is_leaving: Cell<bool>,
+    /// Borrowed between two awaits only.
+    pub(super) batch: RefCell<Batch>,
     started: Instant,
     /// The time of the last tick.
     now: Cell<Instant>,
@@ -50,6 +63,11 @@ impl Shared {
     /// The counts of a service of the plan.
     pub(super) fn tally(&self, service: &str) -> Option<Arc<Tally>> {
         self.plan.borrow().tallies.get(service).map(Arc::clone)
+    }
+
+    /// Whether a connection to this address that began then is to be closed.
+    pub(super) fn is_closing(&self, address: IpAddr, began: Instant) -> bool {
+        self.is_leaving.get() || self.closing.borrow().get(&address).is_some_and(|before| began < *before)
     }
 
     /// The time to within a tick, for what is only shown.
@@ -83,6 +101,7 @@ pub struct Worker {
     totals: Arc<Totals>,
     asked: mpsc::Receiver<RollCall>,
     wrist: Wrist,
+    closing: watch::Receiver<Arc<Closing>>,
     started: Instant,
 }
 
@@ -96,9 +115,10 @@ impl Worker {
         totals: Arc<Totals>,
         asked: mpsc::Receiver<RollCall>,
         wrist: Wrist,
+        closing: watch::Receiver<Arc<Closing>>,
         started: Instant,
     ) -> Self {
-        Self { index, plan, view, totals, asked, wrist, started }
+        Self { index, plan, view, totals, asked, wrist, closing, started }
     }
 
     /// Serves until `stop`; then goes on while something is open, for as long as the plan allows, and resets the rest.
@@ -106,7 +126,7 @@ impl Worker {
     /// # Errors
     /// [`ProxyError::Gone`] when the owner of the plan or of the view has ended.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ProxyError> {
-        let Self { index, mut plan, mut view, totals, mut asked, wrist, started } = self;
+        let Self { index, mut plan, mut view, totals, mut asked, wrist, mut closing, started } = self;
         spawn_for_the_thread(wrist.relay()?);
         let seed =
             (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ started.elapsed().as_nanos() as u64;
@@ -118,6 +138,9 @@ impl Worker {
             wheel: Rc::default(),
             roll: Rc::default(),
             sampler: Sampler::new(started),
+            closing: RefCell::new(closing.borrow_and_update().clone()),
+            is_leaving: Cell::new(false),
+            batch: RefCell::default(),
             started,
             now: Cell::new(Instant::now()),
             dice: Cell::new(seed | 1),
@@ -139,13 +162,19 @@ impl Worker {
                     shared.plan.replace(plan.borrow_and_update().clone());
                     doors.follow(&shared);
                 }
+                Ok(()) = closing.changed() => {
+                    shared.closing.replace(closing.borrow_and_update().clone());
+                    shared.wheel.wake_all();
+                }
                 Some(RollCall { most, reply }) = asked.recv() => {
                     // Whoever went away needs no answer.
                     drop(reply.send(shared.roll.list(most, index, Instant::now())));
                 }
                 _ = tick.tick() => {
-                    shared.now.set(Instant::now());
-                    shared.wheel.tick();
+                    let now = Instant::now();
+                    shared.now.set(now);
+                    shared.plan.borrow().tickets.handle_time(now);
+                    shared.wheel.tick(started.elapsed());
                     doors.retry(&shared);
                 }
             }
@@ -155,15 +184,18 @@ impl Worker {
         let mut quiet_since = Instant::now();
         while Instant::now() < until {
             sleep(Duration::from_millis(10)).await;
-            shared.wheel.tick();
             let now = Instant::now();
+            shared.wheel.tick(now - started);
             if shared.totals.open() > 0 {
                 quiet_since = now;
             } else if now - quiet_since >= QUIET {
                 break;
             }
         }
-        // Listeners close last; what is still open is reset with the runtime.
+        // Those who are still here are told, each in its turn; then listeners close, and what did not listen is reset.
+        shared.is_leaving.set(true);
+        shared.wheel.wake_all();
+        sleep(LAST_WORDS).await;
         Ok(())
     }
 }
@@ -187,7 +219,7 @@ impl Doors {
                 opened.change(Arc::clone(wanted));
                 continue;
             }
-            match door::open(shared, Arc::clone(wanted)) {
+            match Opened::open(shared, Arc::clone(wanted)) {
                 Ok(opened) => {
                     if self.refused.remove(key).is_some() {
                         wanted.standing.explain(None);
@@ -207,6 +239,29 @@ impl Doors {
     fn retry(&mut self, shared: &Rc<Shared>) {
         if self.refused.values().any(|since| since.elapsed() >= TRY_AGAIN) {
             self.follow(shared);
+        }
+    }
+}
+
+/// A door of either kind. Dropping it closes it.
+#[derive(Debug)]
+enum Opened {
+    Streams(door::Opened),
+    Datagrams(udp::Opened),
+}
+
+impl Opened {
+    fn open(shared: &Rc<Shared>, wanted: Arc<Door>) -> io::Result<Self> {
+        match wanted.key.protocol {
+            Protocol::Tcp => door::open(shared, wanted).map(Self::Streams),
+            Protocol::Udp => udp::open(shared, wanted).map(Self::Datagrams),
+        }
+    }
+
+    fn change(&mut self, wanted: Arc<Door>) {
+        match self {
+            Self::Streams(opened) => opened.change(wanted),
+            Self::Datagrams(opened) => opened.change(wanted),
         }
     }
 }

@@ -265,7 +265,7 @@ fn size(answer: isize) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
-fn read_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+pub(super) fn read_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says which of the two it is, and the storage is large enough for either.
@@ -284,7 +284,7 @@ fn read_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     }
 }
 
-fn write_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+pub(super) fn write_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: an address of zeroes is a valid one of no family.
     let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
     let length = match address {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use edgeproxy::announce::facts::Leaving;
+use edgeproxy::announce::lease::Workers;
 use edgeproxy::config::anycast::Intent;
 use edgeproxy::health::Position;
 
@@ -78,6 +79,40 @@ pub enum Event {
         age: Duration,
     },
     Leave(Leaving),
+    /// What the workers' leases are worth.
+    Workers(Workers),
+    /// What the self-probes of a service found.
+    Path {
+        service: u8,
+        found: Found,
+    },
+    Probing(Probing),
+    /// A service has listeners at the addresses of these prefixes, as bits.
+    Listens {
+        service: u8,
+        prefixes: u8,
+        probed: bool,
+    },
+}
+
+/// What self-probes found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Found {
+    Nothing,
+    Unproven,
+    Serving,
+    Failing,
+}
+
+/// Whether somebody probes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Probing {
+    /// What serves is found to serve whenever somebody looks.
+    Alive,
+    Hung,
+    Gone,
+    /// There is nobody who would.
+    Off,
 }
 
 impl Event {
@@ -85,7 +120,7 @@ impl Event {
     pub fn random(dice: &mut Dice, only_flaps: bool) -> Self {
         let which = dice.below(6) as u8;
         let prefix = which;
-        let kinds = if only_flaps && !dice.chance(10) { 60 } else { 100 };
+        let kinds = if only_flaps && !dice.chance(10) { 60 } else { 116 };
         match dice.below(kinds) {
             0..27 => {
                 let position = dice.weighted(&[
@@ -121,7 +156,35 @@ impl Event {
                 new_per_second: dice.pick(&[0.0, 0.5, 2.0, 2.1, 50.0]),
                 age: Duration::from_millis(dice.pick(&[0, 0, 100, 2_500, 3_000, 3_001])),
             },
-            _ => Self::Leave(dice.pick(&[Leaving::Graceful, Leaving::Gone])),
+            99 => Self::Leave(dice.pick(&[Leaving::Graceful, Leaving::Gone])),
+            100..105 => {
+                let (age, lease) = (Duration::from_millis(84), Duration::from_millis(60));
+                Self::Workers(dice.weighted(&[
+                    (60, Workers::Valid),
+                    (15, Workers::Unproven { worker: 0 }),
+                    (20, Workers::Expired { worker: 1, age, lease }),
+                    (5, Workers::Missing { worker: 0 }),
+                ]))
+            }
+            105..110 => {
+                let found = dice.weighted(&[
+                    (50, Found::Serving),
+                    (30, Found::Failing),
+                    (10, Found::Unproven),
+                    (10, Found::Nothing),
+                ]);
+                Self::Path { service: which, found }
+            }
+            110..113 => Self::Probing(dice.weighted(&[
+                (60, Probing::Alive),
+                (20, Probing::Hung),
+                (10, Probing::Gone),
+                (10, Probing::Off),
+            ])),
+            _ => {
+                let (prefixes, probed) = (dice.below(8) as u8, dice.chance(80));
+                Self::Listens { service: which, prefixes, probed }
+            }
         }
     }
 }

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use edgeproxy::announce::decide::State;
 use edgeproxy::announce::drain::{Flows, Left, Step};
 use edgeproxy::announce::facts::Leaving;
+use edgeproxy::announce::lease::Workers;
 use edgeproxy::announce::ledger::Inputs;
 use edgeproxy::config::anycast::{Anycast, AnycastPrefix, Damping, Drain, Intent};
 use edgeproxy::health::{Position, ServiceHealth};
+use edgeproxy::supervise::lease::paths::PathHealth;
 
 /// What is measured longer ago is not believed.
 const BELIEVED: Duration = Duration::from_secs(3);
@@ -140,6 +142,8 @@ impl History {
             Some((State::Withdrawn, "operator-down"))
         } else if inputs.leaving == Leaving::Gone {
             Some((State::Withdrawn, "stopping"))
+        } else if rule == "lease-expired" {
+            Some((State::Withdrawn, rule))
         } else if step > Some(Step::DePreferred) {
             Some((State::Withdrawn, "drained"))
         } else if look.level == State::Withdrawn {
@@ -207,6 +211,47 @@ fn forgive(count: u32, mut at: Instant, damping: &Damping, now: Instant) -> u32 
     count
 }
 
+/// What the data path has to say about a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// No client comes to it through the proxy.
+    ByOthers,
+    NotYet,
+    InTime,
+    No,
+}
+
+/// Every worker, and every listener that can be probed, has its say; one that fails is enough.
+pub fn served(anycast: &Anycast, inputs: &Inputs<'_>, now: Instant) -> Served {
+    let here = |at: &std::collections::BTreeSet<IpAddr>| anycast.addresses.iter().any(|it| at.contains(it));
+    let listens = |name: &String| inputs.plan.listens.get(name).map(|listens| (name.clone(), listens));
+    let services: Vec<_> =
+        anycast.services.iter().filter_map(listens).filter(|(_, listens)| here(&listens.addresses)).collect();
+    if services.is_empty() {
+        return Served::ByOthers;
+    }
+    let mut said = vec![match inputs.data_path.workers {
+        Workers::Valid => Served::InTime,
+        Workers::Unproven { .. } => Served::NotYet,
+        Workers::Expired { .. } | Workers::Missing { .. } => Served::No,
+    }];
+    let bounds = inputs.plan.lease;
+    let believed = (bounds.probe_fall + 2) * (bounds.probe_interval + bounds.probe_timeout);
+    match &inputs.data_path.paths {
+        None => said.push(Served::No),
+        Some(paths) if paths.probing => {
+            let probed = services.iter().filter(|(_, listens)| here(&listens.probed));
+            said.extend(probed.map(|(name, _)| match paths.by_service.get(name) {
+                None | Some(PathHealth::Unproven) => Served::NotYet,
+                Some(PathHealth::Serving { last }) if now - *last < believed => Served::InTime,
+                Some(_) => Served::No,
+            }));
+        }
+        Some(_) => {}
+    }
+    [Served::No, Served::NotYet].into_iter().find(|it| said.contains(it)).unwrap_or(Served::InTime)
+}
+
 /// What the checks say, and by which rule. None: as before.
 fn verdict(
     anycast: &Anycast,
@@ -222,8 +267,11 @@ fn verdict(
     let positions: Vec<_> =
         services.iter().flatten().map(|health| (health.position, health.proven)).collect();
     let any = |position| positions.iter().any(|(p, _)| *p == position);
+    let served = served(anycast, inputs, now);
     if is_missing {
         (Some(State::Withdrawn), "address-missing")
+    } else if served == Served::No {
+        (Some(State::Withdrawn), "lease-expired")
     } else if places.contains(&None) {
         (None, "address-missing")
     } else if now > inputs.view.as_of + inputs.plan.max_age {
@@ -233,6 +281,8 @@ fn verdict(
     } else if services.contains(&None) {
         (None, "health-unknown")
     } else if any(Position::Low) {
+        (None, "starting")
+    } else if served == Served::NotYet {
         (None, "starting")
     } else if any(Position::Between) {
         // What was up stays up until it is low.

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use edgeproxy::announce::addresses::Bound;
 use edgeproxy::announce::facts::Leaving;
+use edgeproxy::announce::lease::{DataPath, Workers};
 use edgeproxy::announce::ledger::{Drains, Inputs, Ledger, Plan};
 use edgeproxy::config::anycast::{Anycast, AnycastPrefix, Damping, Drain, Intent};
 use edgeproxy::config::bgp::Attributes;
 use edgeproxy::config::health::Health;
+use edgeproxy::config::proxy::Lease;
 use edgeproxy::config::services::{Backend, Check, Probe, Service, Watermark};
 use edgeproxy::health::roster::{CheckId, JobId, Roster};
 use edgeproxy::health::{Failure, HealthPlan, HealthView, Outcome, Verdict};
@@ -213,6 +215,8 @@ impl Path {
             // The prefix has no address of its own.
             bound: &Bound::new(),
             drains: &Drains::new(),
+            // And the proxy serves nothing.
+            data_path: &DataPath { workers: Workers::Unproven { worker: 0 }, paths: None },
             leaving: Leaving::No,
             command: None,
         };
@@ -291,6 +295,8 @@ fn plan() -> Plan {
     Plan {
         anycast: BTreeMap::from(["198.51.100.0/24", "2001:db8:7::/48"].map(anycast)),
         watermarks: BTreeMap::from([("web".to_owned(), Watermark::default())]),
+        listens: BTreeMap::new(),
+        lease: Lease::default(),
         max_age: Health::default().max_age,
         graceful: Duration::ZERO,
     }

@@ -1,17 +1,20 @@
 //! A POP in virtual time: the real ledger with a driver, beside the model that is shown the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgeproxy::announce::addresses::Bound;
 use edgeproxy::announce::drain::{Flows, Measured, Order};
 use edgeproxy::announce::facts::{Leaving, places};
+use edgeproxy::announce::lease::{DataPath, Workers};
 use edgeproxy::announce::ledger::{Drains, Inputs, Ledger, Plan};
 use edgeproxy::health::{Cause, HealthView, Position, ServiceHealth};
 use edgeproxy::observe::journal::CauseIds;
 use edgeproxy::observe::status::AddressStatus;
+use edgeproxy::supervise::lease::paths::{PathHealth, Paths};
 
-use super::event::Event;
+use super::event::{Event, Found, Probing};
 use super::model::Model;
 use super::properties::{self, Seen};
 use super::setting::{self, Setting};
@@ -25,6 +28,9 @@ pub struct Pop<'a> {
     /// The prober renews its view whenever somebody looks.
     prober_alive: bool,
     bound: Bound,
+    workers: Workers,
+    probing: Probing,
+    paths: BTreeMap<String, PathHealth>,
     drains: Drains,
     leaving: Leaving,
     ids: CauseIds,
@@ -63,6 +69,9 @@ impl<'a> Pop<'a> {
             view: HealthView::empty(now),
             prober_alive: true,
             bound: Bound::new(),
+            workers: Workers::Unproven { worker: 0 },
+            probing: Probing::Alive,
+            paths: BTreeMap::new(),
             drains: BTreeMap::new(),
             leaving: Leaving::No,
             ids: CauseIds::new(1, 1),
@@ -83,7 +92,9 @@ impl<'a> Pop<'a> {
             }
             for service in 0..self.setting.services {
                 self.put_service(service, Position::Full, true);
+                self.put_path(service, Found::Serving);
             }
+            self.workers = Workers::Valid;
             self.look(Some(&spoken))?;
         }
         Ok(())
@@ -177,6 +188,18 @@ impl<'a> Pop<'a> {
                 self.ledger.handle_flows(&Measured::from([(prefix_of(prefix), flows)]));
                 self.model.measure(&prefix_of(prefix), flows);
             }
+            Event::Workers(workers) => self.workers = *workers,
+            Event::Path { service, found } => self.put_path(*service, *found),
+            Event::Probing(probing) => self.probing = *probing,
+            Event::Listens { service, prefixes, probed } => {
+                let name = self.name(*service).to_owned();
+                let listens = self.setting.listens(*prefixes, *probed);
+                if listens.addresses.is_empty() {
+                    self.plan.listens.remove(&name);
+                } else {
+                    self.plan.listens.insert(name, listens);
+                }
+            }
             // Whoever leaves does not come back.
             Event::Leave(leaving) => {
                 if self.leaving != Leaving::Gone {
@@ -215,6 +238,30 @@ impl<'a> Pop<'a> {
         self.view.services.insert(name.to_owned(), health);
     }
 
+    fn put_path(&mut self, service: u8, found: Found) {
+        let health = match found {
+            Found::Nothing => {
+                self.paths.remove(self.name(service));
+                return;
+            }
+            Found::Unproven => PathHealth::Unproven,
+            Found::Serving => PathHealth::Serving { last: self.now },
+            Found::Failing => PathHealth::Failing {
+                since: self.now,
+                failures: 3,
+                error: "no answer within 500ms".to_owned(),
+                listener: "198.51.100.1:443".to_owned(),
+                last_ok: None,
+            },
+        };
+        self.paths.insert(self.name(service).to_owned(), health);
+    }
+
+    fn data_path(&self) -> DataPath {
+        let paths = Paths { probing: self.probing != Probing::Off, by_service: self.paths.clone() };
+        DataPath { workers: self.workers, paths: (self.probing != Probing::Gone).then(|| Arc::new(paths)) }
+    }
+
     fn name(&self, service: u8) -> &'static str {
         setting::SERVICES[usize::from(service % self.setting.services)]
     }
@@ -243,7 +290,10 @@ impl<'a> Pop<'a> {
     fn next_deadline(&self) -> Option<Instant> {
         let stale = self.view.as_of + self.plan.max_age + Duration::from_nanos(1);
         let stale = (!self.prober_alive && stale > self.now).then_some(stale);
-        self.ledger.next_deadline(&self.plan).into_iter().chain(stale).min()
+        // While somebody probes, what serves is never silent.
+        let silent = self.data_path().next_deadline(&self.plan, self.now);
+        let silent = silent.filter(|_| self.probing == Probing::Hung);
+        self.ledger.next_deadline(&self.plan).into_iter().chain(stale).chain(silent).min()
     }
 
     /// Judges all prefixes, and shows the model the same; compares. Without an event only time has passed.
@@ -252,11 +302,20 @@ impl<'a> Pop<'a> {
         if self.prober_alive {
             self.view.as_of = self.now;
         }
+        if self.probing == Probing::Alive {
+            for health in self.paths.values_mut() {
+                if let PathHealth::Serving { last } = health {
+                    *last = self.now;
+                }
+            }
+        }
+        let data_path = self.data_path();
         let inputs = Inputs {
             plan: &self.plan,
             view: &self.view,
             bound: &self.bound,
             drains: &self.drains,
+            data_path: &data_path,
             leaving: self.leaving,
             command: None,
         };

@@ -5,21 +5,23 @@ use std::time::Instant;
 
 use edgeproxy::announce::decide::{Announcement, State};
 use edgeproxy::announce::drain::Step;
+use edgeproxy::announce::lease::Workers;
 use edgeproxy::announce::ledger::{Inputs, Ledger, Verdict};
 use edgeproxy::bgp::origin::{OriginSet, Preference, Route};
 use edgeproxy::config::anycast::{Anycast, AnycastPrefix, Damping, Intent};
 use edgeproxy::config::bgp::{Attributes, Community};
 use edgeproxy::health::Position;
 
-use super::event::Event;
-use super::model::{History, Model};
+use super::event::{Event, Found};
+use super::model::{History, Model, Served, served};
 use super::setting::SERVICES;
 
 /// Names that operators and their scripts know.
-pub const REASONS: [&str; 13] = [
+pub const REASONS: [&str; 14] = [
     "operator-down",
     "stopping",
     "address-missing",
+    "lease-expired",
     "health-unknown",
     "health-stale",
     "below-watermark",
@@ -32,7 +34,7 @@ pub const REASONS: [&str; 13] = [
     "damped",
 ];
 /// Those that take something away because of what was found out, and not because of what was ordered.
-const FACTS: [&str; 4] = ["address-missing", "health-stale", "below-watermark", "brown-out"];
+const FACTS: [&str; 5] = ["address-missing", "lease-expired", "health-stale", "below-watermark", "brown-out"];
 
 macro_rules! ensure {
     ($holds:expr, $($words:tt)+) => {
@@ -223,11 +225,21 @@ impl Look<'_> {
         if anycast.state == Intent::Down {
             ensure!(told.state == State::Withdrawn, "the operator says down, and it is {:?}", told.state);
         }
+        if served(anycast, self.inputs, self.now) == Served::No {
+            ensure!(told.state == State::Withdrawn, "its lease has expired, and it is {:?}", told.state);
+        }
         if let Some(fall) = get(&before.falls, &anycast.prefix)
             && anycast.damping == Some(fall.damping)
         {
             let is_kept = told.state <= fall.to || self.now >= fall.until;
             ensure!(is_kept, "fell to {:?}, is {:?} before its dwell", fall.to, told.state);
+        }
+        let is_proof = matches!(
+            self.event,
+            Some(Event::Workers(Workers::Valid) | Event::Path { found: Found::Serving, .. })
+        );
+        if let Some(was) = was.filter(|was| is_proof && was.state.is_announced()) {
+            ensure!(told.state.is_announced(), "was {:?}, and proof of service withdrew it", was.state);
         }
         let (Some(was), Some(Event::Service { service, .. })) = (was, self.event) else { return Ok(()) };
         let service = usize::from(*service) % self.inputs.plan.watermarks.len();

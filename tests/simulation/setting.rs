@@ -1,12 +1,14 @@
 //! The configuration that a sequence begins with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use edgeproxy::announce::lease::Listens;
 use edgeproxy::announce::ledger::Plan;
 use edgeproxy::config::anycast::{Anycast, AnycastPrefix, Damping, Drain, Intent};
 use edgeproxy::config::bgp::{Attributes, Community};
+use edgeproxy::config::proxy::Lease;
 use edgeproxy::config::services::{Level, Watermark};
 
 use super::dice::Dice;
@@ -26,6 +28,8 @@ pub struct Setting {
     pub max_age: Duration,
     /// The prober has spoken, and all services are up, before anything else happens.
     pub running: bool,
+    /// Services that the proxy serves at every address, as bits.
+    pub listening: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -40,8 +44,11 @@ pub struct Prefix {
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { services, prefixes, max_age, running } = self;
-        writeln!(f, "{services} services, running: {running}, max_age: {max_age:?}")?;
+        let Self { services, prefixes, max_age, running, listening } = self;
+        writeln!(
+            f,
+            "{services} services, {listening:03b} by the proxy, running: {running}, max_age: {max_age:?}"
+        )?;
         for prefix in prefixes {
             let Prefix { prefix, has_address, services, damping, drain } = prefix;
             write!(f, "{prefix}: has an address: {has_address}, services: {services:03b}, ")?;
@@ -57,7 +64,8 @@ impl Setting {
         let services = 2 + dice.below(2) as u8;
         let prefixes = (0..2 + dice.below(2) as usize).map(|number| Prefix::random(number, dice)).collect();
         let max_age = Duration::from_millis(dice.pick(&[400, 3_000]));
-        Self { services, prefixes, max_age, running: dice.chance(80) }
+        let listening = if dice.chance(50) { dice.below(8) as u8 } else { 0 };
+        Self { services, prefixes, max_age, running: dice.chance(80), listening }
     }
 
     /// All prefixes, all up.
@@ -69,9 +77,22 @@ impl Setting {
                 .iter()
                 .map(|name| ((*name).to_owned(), WATERMARK))
                 .collect::<BTreeMap<_, _>>(),
+            listens: (0..)
+                .zip(services)
+                .filter(|(number, _)| self.listening & (1 << number) != 0)
+                .map(|(_, name)| ((*name).to_owned(), self.listens(0b111, true)))
+                .collect(),
+            lease: Lease { probe_fall: 1, ..Lease::default() },
             max_age: self.max_age,
             graceful: Duration::from_secs(1),
         }
+    }
+
+    /// Listeners at the addresses of prefixes meant by bits.
+    pub fn listens(&self, prefixes: u8, probed: bool) -> Listens {
+        let meant = (0..).zip(&self.prefixes).filter(|(number, _)| prefixes & (1 << number) != 0);
+        let addresses: BTreeSet<_> = meant.flat_map(|(_, prefix)| self.anycast(prefix).addresses).collect();
+        Listens { probed: if probed { addresses.clone() } else { BTreeSet::new() }, addresses }
     }
 
     /// One prefix as it is configured at first.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::announce::drain::Left;
 use crate::announce::facts::{DrainFact, health_of};
+use crate::announce::lease::LeaseFact;
 use crate::config::anycast::{AnycastPrefix, Damping, Drain};
 use crate::config::services::{Level, Watermark};
 use crate::health::{Cause, HealthView, ServiceHealth};
@@ -56,6 +57,7 @@ fn facts(services: Vec<ServiceFact>) -> Facts {
     Facts {
         intent: Intent::Up,
         leaving: Leaving::No,
+        lease: LeaseFact::NotNeeded,
         drain: None,
         binding: Binding::Bound,
         health: HealthFact::Known(services),
@@ -132,7 +134,41 @@ fn every_rule_in_its_order() {
         facts.leaving = Leaving::Graceful;
         facts
     };
+    let expired = |facts: Facts| Facts { lease: LeaseFact::Expired { what: "worker 1".to_owned() }, ..facts };
+    let unserved =
+        |facts: Facts| Facts { lease: LeaseFact::Unproven { what: "worker 1".to_owned() }, ..facts };
+    let valid = |facts: Facts| Facts { lease: LeaseFact::Valid, ..facts };
     let table = [
+        ("lease", expired(proven(Full)), Announced, Withdrawn, "lease-expired"),
+        ("operator over lease", down(expired(proven(Full))), Announced, Withdrawn, "operator-down"),
+        ("stopping over lease", gone(expired(proven(Full))), Announced, Withdrawn, "stopping"),
+        ("leaving keeps no lease", graceful(expired(proven(Full))), Announced, Withdrawn, "lease-expired"),
+        (
+            "lease over drain",
+            expired(drain(proven(Full), Step::DePreferred)),
+            Draining,
+            Withdrawn,
+            "lease-expired",
+        ),
+        (
+            "lease over drained",
+            expired(drain(proven(Full), Step::Closed)),
+            Withdrawn,
+            Withdrawn,
+            "lease-expired",
+        ),
+        ("lease over silence", expired(health(stale())), Announced, Withdrawn, "lease-expired"),
+        ("lease over no word", expired(health(HealthFact::Unknown)), Announced, Withdrawn, "lease-expired"),
+        ("lease over low", expired(proven(Low)), Announced, Withdrawn, "lease-expired"),
+        ("lease over a new address", expired(untried(proven(Full))), Announced, Withdrawn, "lease-expired"),
+        ("the address is why", expired(unbound(proven(Full))), Announced, Withdrawn, "address-missing"),
+        ("not served yet, at the start", unserved(proven(Full)), Withdrawn, Withdrawn, "starting"),
+        ("not served yet, after a reload", unserved(proven(Full)), Announced, Announced, "starting"),
+        ("not served yet, and dim", unserved(proven(BrownOut)), Announced, Announced, "starting"),
+        ("not served yet, and low", unserved(proven(Low)), Announced, Withdrawn, "below-watermark"),
+        ("not served yet, and silent", unserved(health(stale())), Announced, Withdrawn, "health-stale"),
+        ("served", valid(proven(Full)), Withdrawn, Announced, "healthy"),
+        ("served, low", valid(proven(Low)), Announced, Withdrawn, "below-watermark"),
         ("drain", drain(proven(Full), Step::DePreferred), Announced, Draining, "draining"),
         ("drain of a brown-out", drain(proven(BrownOut), Step::DePreferred), Degraded, Draining, "draining"),
         ("drained", drain(proven(Full), Step::Withdrawn), Draining, Withdrawn, "drained"),
@@ -276,6 +312,27 @@ fn what_failed_comes_back_after_its_dwell_and_the_operators_word_is_not_damped()
 }
 
 #[test]
+fn an_expired_lease_counts_as_a_failure_and_no_verdict_brings_it_back() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let served = Facts { lease: LeaseFact::Valid, ..facts(vec![service("web", Position::Full, true)]) };
+    let expired = Facts { lease: LeaseFact::Expired { what: "worker 1".to_owned() }, ..served.clone() };
+    let announced = decide(&damped(), &served, &last(State::Withdrawn), at(0));
+    assert_eq!((announced.state, announced.cause), (State::Announced, Some(cause())));
+    let withdrawn = decide(&damped(), &expired, &announced, at(0));
+    assert_eq!((withdrawn.state, withdrawn.cause), (State::Withdrawn, None));
+    let waiting = decide(&damped(), &served, &withdrawn, at(10));
+    assert_eq!((waiting.state, waiting.reason.name()), (State::Withdrawn, "damped"));
+    let back = decide(&damped(), &served, &waiting, at(1010));
+    assert_eq!((back.state, back.cause), (State::Announced, None));
+    // But where a check failed meanwhile, its verdict does.
+    let low = Facts { health: facts(vec![service("web", Position::Low, true)]).health, ..served.clone() };
+    let both = decide(&damped(), &low, &withdrawn, at(10));
+    let back = decide(&damped(), &served, &decide(&damped(), &served, &both, at(20)), at(1020));
+    assert_eq!((back.state, back.cause), (State::Announced, Some(cause())));
+}
+
+#[test]
 fn what_is_not_known_of_one_service_does_not_hide_that_another_is_down() {
     let now = Instant::now();
     let anycast = Anycast { services: vec!["web".to_owned(), "dns".to_owned()], ..policy() };
@@ -318,10 +375,11 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         0.3,
         prop_oneof![Just(Step::DePreferred), Just(Step::Withdrawn), Just(Step::Closed)],
     );
-    (any::<bool>(), 0..3u8, step, any::<bool>(), health).prop_map(|(down, leaving, step, bound, health)| {
-        Facts {
+    (any::<bool>(), 0..3u8, step, any::<bool>(), any_lease(), health).prop_map(
+        |(down, leaving, step, bound, lease, health)| Facts {
             intent: if down { Intent::Down } else { Intent::Up },
             leaving: [Leaving::No, Leaving::Graceful, Leaving::Gone][usize::from(leaving)],
+            lease,
             drain: step.map(|step| DrainFact {
                 step,
                 left: Left::Quiet,
@@ -334,8 +392,17 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 Binding::Missing { address: "198.51.100.1".parse().unwrap(), error: "gone".to_owned() }
             },
             health,
-        }
-    })
+        },
+    )
+}
+
+fn any_lease() -> impl Strategy<Value = LeaseFact> {
+    prop_oneof![
+        2 => Just(LeaseFact::NotNeeded),
+        2 => Just(LeaseFact::Valid),
+        1 => Just(LeaseFact::Unproven { what: "worker 1".to_owned() }),
+        1 => Just(LeaseFact::Expired { what: "worker 1".to_owned() }),
+    ]
 }
 
 fn any_state() -> impl Strategy<Value = State> {
@@ -369,6 +436,32 @@ proptest! {
     fn the_operator_always_wins(mut facts in any_facts(), before in any_state()) {
         facts.intent = Intent::Down;
         prop_assert_eq!(decide(&policy(), &facts, &last(before), Instant::now()).state, State::Withdrawn);
+    }
+
+    #[test]
+    fn nothing_is_announced_with_an_expired_lease(mut facts in any_facts(), before in any_state()) {
+        facts.lease = LeaseFact::Expired { what: "worker 1".to_owned() };
+        prop_assert_eq!(decide(&policy(), &facts, &last(before), Instant::now()).state, State::Withdrawn);
+    }
+
+    #[test]
+    fn a_valid_lease_changes_nothing(facts in any_facts(), before in any_state()) {
+        let (now, before) = (Instant::now(), last(before));
+        let [without, with] = [LeaseFact::NotNeeded, LeaseFact::Valid].map(|lease| {
+            let after = decide(&policy(), &Facts { lease, ..facts.clone() }, &before, now);
+            (after.state, after.route, after.reason, after.cause)
+        });
+        prop_assert_eq!(without, with);
+    }
+
+    #[test]
+    fn what_is_not_proven_yet_withdraws_nothing_and_announces_nothing(facts in any_facts(), before in any_state()) {
+        let (now, before) = (Instant::now(), last(before));
+        let unproven = Facts { lease: LeaseFact::Unproven { what: "worker 1".to_owned() }, ..facts.clone() };
+        let without = decide(&policy(), &Facts { lease: LeaseFact::NotNeeded, ..facts }, &before, now).state;
+        let with = decide(&policy(), &unproven, &before, now).state;
+        let was = before.state.is_announced();
+        prop_assert!(with.is_announced() == without.is_announced() || with.is_announced() == was);
     }
 
     /// Raising one service's position never takes an announcement away.

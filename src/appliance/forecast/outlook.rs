@@ -1,12 +1,15 @@
 //! The judgement of each prefix under a new configuration and the present health.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Present;
 use crate::announce::decide::{Announcement, State, decide};
 use crate::announce::drain::{Left, Step};
 use crate::announce::facts::{Binding, DrainFact, Facts, HealthFact, Leaving, ServiceFact};
+use crate::announce::lease::{DataPath, LeaseFact, Workers};
+use crate::announce::ledger::Plan;
 use crate::announce::reason::Reason;
 use crate::bgp::origin::Route;
 use crate::config::Config;
@@ -52,12 +55,13 @@ pub(super) fn all(
     let services: BTreeMap<_, _> = present.services.iter().map(|it| (it.service.as_str(), it)).collect();
     let fact = |name: &String| service_fact(name, old, new, services.get(name.as_str()).copied(), now);
     let facts: BTreeMap<_, _> = new.services.keys().map(|name| (name.as_str(), fact(name))).collect();
+    let plan = Plan::of(new);
     let keys: BTreeSet<_> = old.anycast.keys().chain(new.anycast.keys()).collect();
     let outlook = |prefix: &AnycastPrefix| {
         let status = prefixes.get(prefix.to_string().as_str()).copied();
         let before = status.map_or(ABSENT, |status| status.state.as_str()).to_owned();
         match new.anycast.get(prefix) {
-            Some(anycast) => one(anycast, before, status, &facts, now),
+            Some(anycast) => one(anycast, &plan, before, status, &facts, now),
             None => Outlook {
                 now: before,
                 then: ABSENT.to_owned(),
@@ -72,6 +76,7 @@ pub(super) fn all(
 /// Asks the decision.
 fn one(
     anycast: &Anycast,
+    plan: &Plan,
     before: String,
     status: Option<&PrefixStatus>,
     services: &BTreeMap<&str, ServiceFact>,
@@ -80,6 +85,7 @@ fn one(
     let facts = Facts {
         intent: anycast.state,
         leaving: Leaving::No,
+        lease: lease(anycast, plan, status, now),
         drain: status.and_then(drain),
         binding: binding(anycast, status),
         health: match status {
@@ -102,7 +108,8 @@ fn one(
     if let Some(held) = held.filter(|_| judged.state > state) {
         return Outlook { now: before.clone(), then: before, why: held.why.clone(), told: None };
     }
-    let unproven = matches!(judged.reason, Reason::Starting(_) | Reason::HealthUnknown);
+    let unproven =
+        matches!(judged.reason, Reason::Starting(_) | Reason::Unserved { .. } | Reason::HealthUnknown);
     let (mut why, mut told) = (judged.reason.sentence(), None);
     if judged.state.is_announced() {
         told = Some((*judged.route).clone());
@@ -112,6 +119,21 @@ fn one(
         told = Some(Route { attributes: anycast.attributes.clone(), ..Route::default() });
     }
     Outlook { now: before, then: judged.state.name().to_owned(), why, told }
+}
+
+/// What the data path proves now it proves then, if it has a part in the prefix at all.
+fn lease(anycast: &Anycast, plan: &Plan, status: Option<&PrefixStatus>, now: Instant) -> LeaseFact {
+    // Whatever else is known: one that is needed is not proven before somebody has served.
+    let unproven = DataPath { workers: Workers::Unproven { worker: 0 }, paths: Some(Arc::default()) };
+    let fact = unproven.lease_of(anycast, plan, now);
+    match status.and_then(|status| status.lease.as_ref()) {
+        Some(lease) if fact != LeaseFact::NotNeeded => match lease.state.as_str() {
+            "valid" => LeaseFact::Valid,
+            "expired" => LeaseFact::Expired { what: lease.what.clone().unwrap_or_default() },
+            _ => fact,
+        },
+        _ => fact,
+    }
 }
 
 /// A drain goes on under a new configuration.

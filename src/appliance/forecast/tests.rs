@@ -55,6 +55,7 @@ impl World {
             cause: None,
             drain: None,
             damping: None,
+            lease: None,
             services: vec![service.into()],
         };
         let sample = crate::observe::samples::neighbors().remove(0);

@@ -29,6 +29,7 @@ pub(super) fn of_proxy(proxy: &ProxyStatus) -> Vec<MetricFamily> {
         ),
     ];
     families.extend(of_doors(&proxy.doors, proxy.workers));
+    families.extend(of_datagrams(&proxy.doors));
     families.extend(of_services(&proxy.services));
     families.extend(of_backends(&proxy.services));
     families
@@ -51,6 +52,31 @@ fn of_doors(doors: &[DoorStatus], workers: usize) -> Vec<MetricFamily> {
             "edgeproxy_tls_certificate_expiry_seconds",
             "Until the first certificate of the listener ends; negative once it has.",
             expiring.map(|(it, left)| sample(&[("listener", &it.door)], left as f64)),
+        ),
+    ]
+}
+
+fn of_datagrams(doors: &[DoorStatus]) -> Vec<MetricFamily> {
+    let all = || doors.iter().filter_map(|door| Some((&door.door, door.datagrams.as_ref()?)));
+    let both = all().flat_map(|(door, it)| [(door, "up", it.up), (door, "down", it.down)]);
+    let octets = all().flat_map(|(door, it)| [(door, "up", it.up_bytes), (door, "down", it.down_bytes)]);
+    let dropped = all().flat_map(|(door, it)| it.dropped.iter().map(move |drop| (door, drop)));
+    let way = |(door, way, count): (&String, &str, u64)| {
+        sample(&[("listener", door.as_str()), ("direction", way)], count as f64)
+    };
+    vec![
+        counter(
+            "edgeproxy_datagrams_total",
+            "Datagrams carried, up to the backends and down to the clients.",
+            both.map(way),
+        ),
+        counter("edgeproxy_datagram_bytes_total", "Octets in the datagrams carried.", octets.map(way)),
+        counter(
+            "edgeproxy_datagrams_dropped_total",
+            "Datagrams that went nowhere, by reason.",
+            dropped.map(|(door, (reason, count))| {
+                sample(&[("listener", door.as_str()), ("reason", reason.as_str())], *count as f64)
+            }),
         ),
     ]
 }

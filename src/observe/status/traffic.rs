@@ -34,6 +34,21 @@ pub struct DoorStatus {
     pub error: Option<String>,
     /// The earliest end of its certificates, in seconds from now; negative once over.
     pub certificate_expires_s: Option<i64>,
+    /// Only of doors for datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<DatagramStatus>,
+}
+
+/// What a door for datagrams carried since the process started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct DatagramStatus {
+    /// From clients to backends.
+    pub up: u64,
+    pub up_bytes: u64,
+    pub down: u64,
+    pub down_bytes: u64,
+    /// What went nowhere, by reason; only reasons that occurred.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// What one service carried since the process started.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::proxy::end::{End, Kind};
 use crate::proxy::plan::{Door, Entrance};
 use crate::proxy::stream::Stream;
-use crate::proxy::tls::hello::{self, Hello, Parsed};
+use crate::proxy::tls::hello::{Hello, alert};
 use crate::proxy::tls::session::{Agreed, Handshake, Session, Step};
 use crate::proxy::tls::store::{Names, Route, Terminate};
 use crate::proxy::totals::Count;
@@ -20,9 +20,10 @@ use crate::proxy::worker::Shared;
 
 /// What is read at once while a client arrives.
 const READ: usize = 4_096;
-/// A fatal unrecognized_name (RFC 6066 §3) and a fatal handshake_failure, as records of their own.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
-const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+/// RFC 6066 §3.
+const UNRECOGNIZED_NAME: u8 = 112;
+/// RFC 7301 §3.2.
+const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// A client that may be taken to its service.
 pub(super) struct Arrived {
@@ -78,7 +79,7 @@ async fn by_name(shared: &Shared, names: &Names, client: &Stream) -> Result<Arri
     };
     let (hello, said) = hello(client).await?;
     let Some(Route { service, terminate }) = names.find(hello.server_name.as_deref()) else {
-        tell(client, &UNRECOGNIZED_NAME).await;
+        tell(client, &alert(UNRECOGNIZED_NAME)).await;
         let name = hello.server_name.unwrap_or_else(|| "none".to_owned());
         return Err(End::because(Kind::NameUnknown, format!("the client asks for the name {name}")));
     };
@@ -89,12 +90,13 @@ async fn by_name(shared: &Shared, names: &Names, client: &Stream) -> Result<Arri
         Some(Terminate { acme, .. }) if hello.is_acme() => match acme {
             Some(to) => Ok(Arrived { service, first: said, tls: None, server_name, to: Some(*to) }),
             None => {
-                tell(client, &HANDSHAKE_FAILURE).await;
+                tell(client, &alert(NO_APPLICATION_PROTOCOL)).await;
                 Err(End::because(Kind::TlsRefused, "a TLS-ALPN-01 challenge, and no `acme` is configured"))
             }
         },
-        Some(Terminate { config, .. }) => {
-            let handshake = Handshake::new(Arc::clone(config)).map_err(|error| refused(&error))?;
+        Some(terminate) => {
+            let handshake =
+                Handshake::new(Arc::clone(terminate.config(&hello))).map_err(|error| refused(&error))?;
             let mut first = Vec::new();
             let tls = shake(client, Box::new(handshake), said, &mut first).await?;
             Ok(Arrived { service, first, tls: Some(tls), server_name, to: None })
@@ -107,12 +109,14 @@ async fn hello(client: &Stream) -> Result<(Hello, Vec<u8>), End> {
     let mut said = Vec::new();
     loop {
         read(client, &mut said).await?;
-        match hello::parse(&said) {
-            Parsed::More => {}
-            Parsed::Hello(hello) => return Ok((hello, said)),
-            Parsed::Refused(why) => {
-                tell(client, &HANDSHAKE_FAILURE).await;
-                return Err(End::because(Kind::TlsRefused, why));
+        match Hello::read(&said) {
+            Ok(None) => {}
+            Ok(Some(hello)) => return Ok((hello, said)),
+            Err(error) => {
+                if let Some(alert) = error.alert() {
+                    tell(client, &alert).await;
+                }
+                return Err(refused(&error));
             }
         }
     }

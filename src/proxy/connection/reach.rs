@@ -75,6 +75,7 @@ pub(super) async fn reach(
             Err(error) => {
                 let kind = match error.kind() {
                     io::ErrorKind::TimedOut => Kind::BackendSilent,
+                    io::ErrorKind::ConnectionRefused => Kind::BackendRefused,
                     _ if kernel::is_starved(&error) => Kind::Starved,
                     _ => Kind::BackendUnreachable,
                 };

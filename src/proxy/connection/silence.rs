@@ -6,7 +6,7 @@ use std::task::Context;
 
 use crate::catalog::service::Service;
 use crate::proxy::ejection;
-use crate::proxy::relay::Patience;
+use crate::proxy::relay::{Over, Patience};
 use crate::proxy::roll::Entry;
 use crate::proxy::wheel::Slot;
 use crate::proxy::worker::Shared;
@@ -54,8 +54,12 @@ impl Patience for Silence {
         !is_more || all <= self.shared.plan.borrow().limits.memory
     }
 
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        self.slot.is_over(context)
+    fn is_over(&mut self, context: &mut Context<'_>) -> Option<Over> {
+        let is_idle = self.slot.is_over(context);
+        if self.shared.is_closing(self.entry.door.address.ip(), self.entry.began) {
+            return Some(Over::Drained);
+        }
+        is_idle.then_some(Over::Idle)
     }
 }
 

@@ -38,6 +38,11 @@ impl Sealed {
         Self { session, partial, sealed: 0 }
     }
 
+    /// A close_notify, behind all that was sealed before.
+    pub(super) fn say_goodbye(&mut self, out: &mut Vec<u8>) {
+        self.session.close(out);
+    }
+
     /// Octets of our own memory that wait for their record's end.
     pub(super) fn held(&self) -> usize {
         self.partial.capacity()

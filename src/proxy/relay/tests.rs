@@ -15,8 +15,8 @@ impl Patience for Endless {
         true
     }
 
-    fn is_over(&mut self, _: &mut Context<'_>) -> bool {
-        false
+    fn is_over(&mut self, _: &mut Context<'_>) -> Option<Over> {
+        None
     }
 }
 

@@ -14,8 +14,9 @@ use rustls::ConnectionTrafficSecrets;
 pub const MOST_PLAIN: usize = 1 << 14;
 /// The header of a record.
 pub const HEADER: usize = 5;
-/// The most that may follow a header: RFC 8446 §5.2 allows 256 octets over the plaintext, RFC 5246 §6.2.3 2,048.
-const MOST_SEALED: usize = MOST_PLAIN + 2_048;
+/// The most that may follow a header (RFC 8446 §5.2, RFC 5246 §6.2.3).
+const MOST_SEALED: usize = MOST_PLAIN + 256;
+const MOST_SEALED_V12: usize = MOST_PLAIN + 2_048;
 const TAG: usize = 16;
 /// What TLS 1.2 sends of a GCM nonce (RFC 5288 §3).
 const EXPLICIT: usize = 8;
@@ -141,6 +142,12 @@ impl Sealer {
         self.0.count >= self.0.most
     }
 
+    /// As after the last record that its key may seal.
+    #[cfg(test)]
+    pub(super) fn wear_out(&mut self) {
+        self.0.most = self.0.count;
+    }
+
     /// Seals a record in place: `record` has [`before`](Self::before) octets of room, the plaintext, at most
     /// [`MOST_PLAIN`], and [`behind`](Self::behind) octets of room.
     pub fn seal(&mut self, content: Content, record: &mut [u8]) {
@@ -216,7 +223,8 @@ impl Opener {
             return Ok(None);
         };
         let length = usize::from(u16::from_be_bytes([high, low]));
-        if length > MOST_SEALED {
+        let most = if self.0.form == Form::V13 { MOST_SEALED } else { MOST_SEALED_V12 };
+        if length > most {
             return Err(RecordError::RecordOverflow);
         }
         let begin = at + HEADER;

@@ -8,12 +8,13 @@ use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnect
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{HandshakeKind, ProtocolVersion};
 
+use super::certificate;
 use super::record::{Content, Opener, RecordError, Sealer};
 
 /// What a client may send before its handshake is done.
 pub const MOST_HANDSHAKE: usize = 64 << 10;
-/// Alerts and key updates in one session, without end a way to keep us busy.
-const MOST_SMALL: u32 = 1_000;
+/// Alerts, key updates and empty records with nothing between them: without end a way to keep us busy.
+const MOST_SMALL: u32 = 32;
 
 /// Why a session cannot go on. An alert has been put into what is to be sent, where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +38,21 @@ pub enum TlsError {
 pub struct Agreed {
     pub alpn: Option<Vec<u8>>,
     pub is_v13: bool,
-    pub cipher: String,
+    /// Its name in the IANA's registry.
+    pub cipher: &'static str,
+    /// The group of the key exchange, by its name in the IANA's registry.
+    pub group: &'static str,
     pub is_resumed: bool,
-    /// Whether the client has shown a certificate that our CAs signed.
-    pub is_client_known: bool,
+    /// The certificate that the client has shown, now or in the session that is resumed; our CAs signed it.
+    pub client: Option<ClientIdentity>,
+}
+
+/// Who a client has proven to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// SHA-256 of its certificate.
+    pub fingerprint: [u8; 32],
+    pub common_name: Option<String>,
 }
 
 /// A handshake in progress.
@@ -111,15 +123,13 @@ impl Handshake {
 
     /// The alert that rustls has queued with its error.
     fn say_why(&mut self, out: &mut Vec<u8>) {
-        for _ in 0..4 {
-            match self.connection.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(data)) => {
-                    if encode(data, out).is_err() {
-                        return;
-                    }
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                _ => return,
+        // INVARIANT: only while there is something to send. Without, it would look at the client's octets again, and it
+        // panics both when they are gone and when they make it raise a second alert.
+        while self.connection.wants_write() {
+            let state = self.connection.process_tls_records(&mut []).state;
+            let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
+            if encode(data, out).is_err() {
+                return;
             }
         }
     }
@@ -132,9 +142,17 @@ impl Handshake {
             is_v13: version == Some(ProtocolVersion::TLSv1_3),
             cipher: connection
                 .negotiated_cipher_suite()
-                .map_or_else(String::new, |suite| format!("{:?}", suite.suite())),
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or("-"),
+            group: connection
+                .negotiated_key_exchange_group()
+                .and_then(|group| group.name().as_str())
+                .unwrap_or("-"),
             is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-            is_client_known: connection.peer_certificates().is_some(),
+            client: connection.peer_certificates().and_then(<[_]>::first).map(|leaf| ClientIdentity {
+                fingerprint: certificate::fingerprint(leaf),
+                common_name: certificate::common_name(leaf),
+            }),
         };
         let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
         let session = Session {
@@ -143,6 +161,7 @@ impl Handshake {
             keys,
             is_v13: agreed.is_v13,
             small: 0,
+            is_asked: false,
             is_closed,
         };
         Ok(Step::Done(Box::new(session), agreed))
@@ -160,7 +179,7 @@ fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>) 
                 return Ok(());
             }
             Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
-                room = size.required_size
+                room = size.required_size;
             }
             Err(_) => {
                 out.truncate(at);
@@ -183,7 +202,10 @@ pub struct Session {
     opener: Opener,
     keys: KernelConnection<ServerConnectionData>,
     is_v13: bool,
+    /// Small messages in a row.
     small: u32,
+    /// The client waits for another key of ours.
+    is_asked: bool,
     is_closed: bool,
 }
 
@@ -218,7 +240,10 @@ impl Session {
             at = opened.next;
             match opened.content {
                 Content::Application if opened.plain.is_empty() => self.count_small()?,
-                Content::Application => plain.push(opened.plain),
+                Content::Application => {
+                    self.small = 0;
+                    plain.push(opened.plain);
+                }
                 Content::Alert => {
                     self.count_small()?;
                     match octets[opened.plain] {
@@ -233,7 +258,9 @@ impl Session {
                     self.count_small()?;
                     match octets[opened.plain] {
                         [KEY_UPDATE, 0, 0, 1, asks @ (0 | 1)] if self.is_v13 => {
-                            self.update(asks == 1, out)?
+                            self.opener =
+                                Opener::new(self.keys.update_rx_secret()?, true).ok_or(TlsError::Cipher)?;
+                            self.is_asked |= asks == 1;
                         }
                         // TLS 1.2 would begin anew here, which we never do.
                         _ => return Err(self.refuse(RecordError::UnexpectedMessage, out)),
@@ -261,34 +288,27 @@ impl Session {
         self.sealer.seal(Content::Application, record);
     }
 
-    /// Changes our key when it has served long enough; to be asked before records are sealed.
+    /// Changes our key when it has served long enough, or when the client wants that: the latter is due before the next
+    /// record, and once for many wishes (RFC 8446 §4.6.3). To be asked before records are sealed.
     ///
     /// # Errors
     /// [`TlsError::Cipher`]: TLS 1.2 has no way to do that, and the session is at its end.
     pub fn renew(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        if !self.sealer.is_worn() {
+        if !self.is_asked && !self.sealer.is_worn() {
             return Ok(());
         }
         if !self.is_v13 {
             return Err(TlsError::Cipher);
         }
-        self.say_update(out)
+        self.is_asked = false;
+        self.sealer.seal_small(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], out);
+        self.sealer = Sealer::new(self.keys.update_tx_secret()?, true).ok_or(TlsError::Cipher)?;
+        Ok(())
     }
 
     /// Says that we send no more.
     pub fn close(&mut self, out: &mut Vec<u8>) {
         self.sealer.seal_small(Content::Alert, &[WARNING, CLOSE_NOTIFY], out);
-    }
-
-    fn update(&mut self, asks: bool, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        self.opener = Opener::new(self.keys.update_rx_secret()?, true).ok_or(TlsError::Cipher)?;
-        if asks { self.say_update(out) } else { Ok(()) }
-    }
-
-    fn say_update(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        self.sealer.seal_small(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], out);
-        self.sealer = Sealer::new(self.keys.update_tx_secret()?, true).ok_or(TlsError::Cipher)?;
-        Ok(())
     }
 
     fn refuse(&mut self, error: RecordError, out: &mut Vec<u8>) -> TlsError {
@@ -307,3 +327,10 @@ impl std::fmt::Debug for Session {
         f.debug_struct("Session").field("is_v13", &self.is_v13).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod speed;
+#[cfg(test)]
+mod tests;

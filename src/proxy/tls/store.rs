@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use ring::digest;
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
@@ -15,7 +17,9 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
-use super::provider::provider;
+use super::certificate;
+use super::hello::Hello;
+use super::provider::{Preference, preferring, provider};
 use super::self_signed::self_signed;
 use super::tickets::Tickets;
 use crate::config::listen::{ClientCertificates, Identity, PrivateKey, ServerName, Tls, TlsVersion};
@@ -31,14 +35,40 @@ pub struct Route {
 /// How TLS ends here.
 #[derive(Clone)]
 pub struct Terminate {
-    pub config: Arc<ServerConfig>,
+    /// By what the client prefers: AES, ChaCha20-Poly1305.
+    configs: [Arc<ServerConfig>; 2],
     /// Where TLS-ALPN-01 challenges go.
     pub acme: Option<SocketAddr>,
+    /// When the certificate ends; None where it does not say so in a way that we understand.
+    pub not_after: Option<SystemTime>,
+}
+
+impl Terminate {
+    /// Makes what a section of the configuration asks for.
+    ///
+    /// # Errors
+    /// In words: a key that does not belong to its certificate, or that is of no kind we know.
+    pub fn new(tls: &Tls, tickets: &Arc<Tickets>) -> Result<Self, String> {
+        let certified = certified(&tls.identity, &tls.names)?;
+        let not_after = certified.cert.first().and_then(|leaf| certificate::not_after(leaf));
+        let config = |preference| server_config(tls, tickets, &certified, preference);
+        let configs = [config(Preference::Aes)?, config(Preference::Chacha)?];
+        Ok(Self { configs, acme: tls.acme, not_after })
+    }
+
+    /// What answers this client.
+    #[must_use]
+    pub fn config(&self, hello: &Hello) -> &Arc<ServerConfig> {
+        &self.configs[usize::from(hello.prefers_chacha)]
+    }
 }
 
 impl fmt::Debug for Terminate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terminate").field("acme", &self.acme).finish_non_exhaustive()
+        f.debug_struct("Terminate")
+            .field("acme", &self.acme)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,16 +141,18 @@ impl Names {
 }
 
 /// A server's configuration for handshakes.
-///
-/// # Errors
-/// In words: a key that does not belong to its certificate, or that is of no kind we know.
-pub fn server_config(tls: &Tls, tickets: &Arc<Tickets>) -> Result<Arc<ServerConfig>, String> {
+fn server_config(
+    tls: &Tls,
+    tickets: &Arc<Tickets>,
+    certified: &Arc<CertifiedKey>,
+    preference: Preference,
+) -> Result<Arc<ServerConfig>, String> {
     let words = |error: &dyn fmt::Display| error.to_string();
     let versions: &[&SupportedProtocolVersion] = match tls.minimum {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
         TlsVersion::V1_3 => &[&TLS13],
     };
-    let builder = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_provider(preferring(preference))
         .with_protocol_versions(versions)
         .map_err(|error| words(&error))?;
     let builder = match &tls.clients {
@@ -135,9 +167,11 @@ pub fn server_config(tls: &Tls, tickets: &Arc<Tickets>) -> Result<Arc<ServerConf
             builder.with_client_cert_verifier(verifier.build().map_err(|error| words(&error))?)
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Always(certified(&tls.identity, &tls.names)?)));
+    let mut config = builder.with_cert_resolver(Arc::new(Always(Arc::clone(certified))));
     config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    config.ticketer = Arc::clone(tickets) as _;
+    // The best of what both have, by our measure: what a client offers last may be there for old servers only.
+    config.ignore_client_order = true;
+    config.ticketer = tickets.bound_to(policy(&tls.clients));
     // A session is known by its ticket only: any worker, and any POP, can resume it.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 1;
@@ -145,6 +179,22 @@ pub fn server_config(tls: &Tls, tickets: &Arc<Tickets>) -> Result<Arc<ServerConf
     config.max_early_data_size = 0;
     config.enable_secret_extraction = true;
     Ok(Arc::new(config))
+}
+
+/// What is asked of clients. A session that was begun under one policy must not be resumed under another: its client
+/// may have been let in without a certificate. A renewed certificate of ours changes nothing.
+fn policy(clients: &ClientCertificates) -> [u8; 32] {
+    let (mode, authorities) = match clients {
+        ClientCertificates::Off => (0, &[][..]),
+        ClientCertificates::Optional(authorities) => (1, &authorities[..]),
+        ClientCertificates::Required(authorities) => (2, &authorities[..]),
+    };
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(&[mode]);
+    for authority in authorities {
+        hash.update(&certificate::fingerprint(authority));
+    }
+    hash.finish().as_ref().try_into().expect("SHA-256 has 32 octets")
 }
 
 /// One certificate for whoever comes: the name has been judged before.
