@@ -13,6 +13,7 @@ use crate::lab::Lab;
 use crate::namespace::Namespace;
 use crate::runner::{self, Report};
 use crate::scenario::Scenario;
+use crate::sys::descriptors;
 use crate::sys::namespace::{is_root, signal};
 
 /// Networks of real routers in namespaces.
@@ -117,6 +118,8 @@ fn obey(command: Command) -> Result<bool, String> {
 /// The bench that is a program rather than a scenario.
 const PROXY: &str = "proxy";
 
+/// For 20,000 connections through a proxy.
+const DESCRIPTORS: usize = 45_000;
 /// Where `up` says who keeps the network.
 const PID_FILE: &str = "/run/netlab.pid";
 
@@ -150,6 +153,8 @@ fn up(topology: &str) -> Result<(), String> {
 
 fn run(folder: &str, names: &[String], output: &Output) -> Result<bool, String> {
     needs_root()?;
+    // What a lab starts inherits it; where more is not allowed, it is done with less.
+    let _ = descriptors::allow(DESCRIPTORS);
     let mut reports = Vec::new();
     for name in names {
         let scenario = Scenario::load(&find(folder, name)?)?;

@@ -4,6 +4,7 @@ pub mod configuration;
 pub mod talk;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -43,6 +44,10 @@ pub struct EdgeProxy {
     hung: Option<Hang>,
     /// Variables of its next start, besides those of the lab.
     environment: BTreeMap<String, String>,
+    /// How many descriptors its next starts may have.
+    descriptors: Option<u64>,
+    /// The size of a disk of its own for its state.
+    state_size: Option<String>,
     process: Option<Process>,
 }
 
@@ -75,6 +80,8 @@ impl EdgeProxy {
             work_dir,
             hung: None,
             environment: BTreeMap::new(),
+            descriptors: None,
+            state_size: None,
             process: None,
         };
         let socket = node.socket();
@@ -115,6 +122,17 @@ impl EdgeProxy {
     /// What its next starts find in their environment besides what the lab sets.
     pub fn set_environment(&mut self, environment: BTreeMap<String, String>) {
         self.environment = environment;
+    }
+
+    /// How many descriptors its next starts may have at most; None: as many as netlab.
+    pub fn set_descriptors(&mut self, descriptors: Option<u64>) {
+        self.descriptors = descriptors;
+    }
+
+    /// Puts the state of its next starts on a disk of its own, in memory and of that size, such as `1m`. It forgets
+    /// everything when the process ends.
+    pub fn set_state_size(&mut self, size: Option<String>) {
+        self.state_size = size;
     }
 
     /// The process's pid while it runs.
@@ -203,7 +221,19 @@ impl EdgeProxy {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(&mut self) -> io::Result<Moment> {
-        let mut command = self.namespace.command(&self.binary);
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(size) = &self.state_size {
+            fs::create_dir_all(self.state())?;
+            // Seen by this process only: every process of a host has mounts of its own.
+            let mount = r#"mount -t tmpfs -o "size=$0" tmpfs "$1" && shift && exec "$@""#;
+            words.extend(["sh".into(), "-c".into(), mount.into(), size.into(), self.state().into()]);
+        }
+        if let Some(most) = self.descriptors {
+            words.extend(["prlimit".into(), format!("--nofile={most}:{most}").into()]);
+        }
+        words.push(self.binary.clone().into());
+        let mut command = self.namespace.command(&words[0]);
+        command.args(&words[1..]);
         command.arg("run").arg(self.file()).current_dir(&self.work_dir).stdin(Stdio::null());
         // Not systemd's child, even if netlab is.
         command.env("EDGEPROXY_STATE", self.state());
@@ -219,9 +249,21 @@ impl EdgeProxy {
     /// # Errors
     /// When it does not answer within 2 s, or not with a document.
     pub fn status(&self) -> io::Result<Value> {
-        let (status, body) = self.ask("GET", "/v1/status", ASK)?;
+        self.document("/v1/status")
+    }
+
+    /// What the data plane carries: `{workers, open, doors, services, …}`.
+    ///
+    /// # Errors
+    /// As `status`.
+    pub fn traffic(&self) -> io::Result<Value> {
+        self.document("/v1/backends")
+    }
+
+    fn document(&self, path: &str) -> io::Result<Value> {
+        let (status, body) = self.ask("GET", path, ASK)?;
         if status != 200 {
-            return Err(self.error(io::ErrorKind::Other, &format!("answered {status} to status: {body}")));
+            return Err(self.error(io::ErrorKind::Other, &format!("answered {status} to {path}: {body}")));
         }
         serde_json::from_str(&body).map_err(|error| {
             self.error(io::ErrorKind::InvalidData, &format!("answered no document: {error}"))
@@ -366,6 +408,16 @@ impl EdgeProxy {
         let (hung, at) = hang::hang(pid, thread)?;
         self.hung = Some(hung);
         Ok(at)
+    }
+
+    /// Lets the thread go on that `hang` stopped; the moment right before.
+    ///
+    /// # Errors
+    /// When none is stopped.
+    pub fn release(&mut self) -> io::Result<Moment> {
+        let at = Moment::now();
+        let hung = self.hung.take();
+        hung.map(|_| at).ok_or_else(|| self.error(io::ErrorKind::NotFound, "no thread was stopped"))
     }
 
     /// The last lines of the log.

@@ -92,6 +92,8 @@ impl Lab {
                 let directory = work.join(name);
                 let node = lab.node_mut(name)?;
                 let mut edgeproxy = EdgeProxy::new(&node.namespace, &directory, &spec.config, &spec.secrets)?;
+                edgeproxy.set_descriptors(spec.descriptors);
+                edgeproxy.set_state_size(spec.state_size.clone());
                 if spec.start {
                     edgeproxy.start().map_err(|error| place(name, &error))?;
                 }

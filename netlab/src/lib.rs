@@ -25,3 +25,4 @@ pub mod service;
 pub mod soak;
 pub mod sys;
 pub mod traffic;
+pub mod trial;

@@ -60,6 +60,22 @@ pub fn seconds_of(pid: u32) -> f64 {
     ticks as f64 / 100.0
 }
 
+/// Resident memory of a process, in KiB (proc_pid_status(5)).
+#[must_use]
+pub fn resident_kib(pid: u32) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// How many descriptors a process may have (proc_pid_limits(5)).
+#[must_use]
+pub fn descriptors_of(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// The parent of a process, and its ticks with those of its children that ended (proc_pid_stat(5)).
 fn stat(pid: u32) -> Option<(u32, u64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -1,12 +1,14 @@
 //! Runs a scenario's steps and says what came of them.
 
 mod actions;
+mod attack;
 mod expectations;
 mod explain;
 mod flows;
 mod histogram;
 mod measures;
 mod soak;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,8 +22,9 @@ use crate::lab::Lab;
 use crate::load::Spin;
 use crate::machine::{self, Ticks};
 use crate::moment::Moment;
+use crate::process::Process;
 use crate::scenario::{Scenario, Spanned, Step};
-use crate::traffic::{Client, FlowClient};
+use crate::traffic::{Attack, Client, FlowClient};
 
 /// How long a shell command of a step may take.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -51,6 +54,9 @@ pub struct Runner<'a> {
     marks: BTreeMap<String, Moment>,
     traffic: BTreeMap<String, Client>,
     flows: BTreeMap<String, FlowClient>,
+    /// With how many attempts each makes.
+    attacks: BTreeMap<String, (Attack, usize)>,
+    background: Vec<Process>,
     busy: Option<Spin>,
     deadline: Instant,
     verbose: bool,
@@ -83,6 +89,8 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
                 marks: BTreeMap::from([("start".to_owned(), Moment::ZERO)]),
                 traffic: BTreeMap::new(),
                 flows: BTreeMap::new(),
+                attacks: BTreeMap::new(),
+                background: Vec::new(),
                 busy: None,
                 deadline: start + scenario.deadline,
                 verbose,
@@ -99,6 +107,8 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
             // Traffic ends before the network that it runs in: captures read what still arrives.
             runner.traffic.clear();
             runner.flows.clear();
+            runner.attacks.clear();
+            runner.background.clear();
             report.figures = runner.figures;
         }
     }
@@ -143,6 +153,11 @@ impl Runner<'_> {
             Step::Histogram(histogram) => self.histogram(histogram),
             Step::Flows(figure) => self.flow_figure(figure),
             Step::Soak(soak) => self.soak(soak),
+            Step::Trial(trial) => self.trial(trial),
+            Step::Race(race) => self.race(race),
+            Step::Idle(idle) => self.idle(idle),
+            Step::Memory(memory) => self.memory(memory),
+            Step::Latency(latency) => self.latency(latency),
         }
     }
 

@@ -8,17 +8,18 @@ mod histogram;
 mod measures;
 mod soak;
 mod topology;
+mod trial;
 mod values;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use actions::{Action, Flap, NewConfig, Replace, SetService, Traffic};
+pub use actions::{Action, Attack, Flap, NewConfig, Replace, SetService, Traffic};
 pub use expectations::{
-    Expect, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening, Order,
+    Expect, ExpectAttack, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening,
+    Order,
 };
 pub use explain::ExpectExplanation;
 pub use flows::{ExpectFlows, FlowFigure, Flows};
@@ -28,6 +29,7 @@ pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share, Up
 pub use serde_yaml::Spanned;
 pub use soak::{Soak, SoakFaults, SoakNeighbor, SoakPrefix};
 pub use topology::{Capture, CollectorConfig, EdgeProxyConfig, ExabgpConfig, Host, Link, LinkEnd};
+pub use trial::{End, Idle, Latency, Memory, Path, Race, Shows, Trial};
 use values::{duration, three_minutes};
 
 /// A whole scenario, or a topology when it has no steps.
@@ -45,6 +47,9 @@ pub struct Scenario {
     pub links: Vec<Link>,
     #[serde(default)]
     pub captures: BTreeMap<String, Capture>,
+    /// Ways through the proxy whose both ends the lab holds.
+    #[serde(default)]
+    pub paths: BTreeMap<String, Path>,
     #[serde(default)]
     pub steps: Vec<Spanned<Step>>,
 }
@@ -54,7 +59,7 @@ impl Scenario {
     ///
     /// # Errors
     /// Words with the place of the first mistake.
-    pub fn load(path: &Path) -> Result<Self, String> {
+    pub fn load(path: &std::path::Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         serde_yaml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
@@ -89,6 +94,12 @@ pub enum Step {
     /// One figure over what a client's flows did.
     Flows(FlowFigure),
     Soak(Box<Soak>),
+    /// Behaviours of the path through the proxy.
+    Trial(Trial),
+    Race(Race),
+    Memory(Memory),
+    Idle(Idle),
+    Latency(Latency),
 }
 
 #[cfg(test)]

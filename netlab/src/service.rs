@@ -176,6 +176,14 @@ impl Service {
         self.order(Order::Hang(on))
     }
 
+    /// Resets whoever connects from now on, or serves again.
+    ///
+    /// # Errors
+    /// When the service is stopped or has ended.
+    pub fn cut(&mut self, on: bool) -> io::Result<Moment> {
+        self.order(Order::Cut(on))
+    }
+
     /// Answers HTTP requests this late.
     ///
     /// # Errors

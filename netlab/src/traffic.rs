@@ -1,5 +1,6 @@
 //! Real traffic to an anycast address, and what became of it: datagrams at a steady rate, short TCP connections, long flows.
 
+pub mod attack;
 pub mod client;
 pub mod echo;
 pub mod flows;
@@ -12,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use attack::Attack;
 pub use client::Client;
 pub use echo::EchoServer;
 pub use flows::FlowClient;
@@ -35,6 +37,8 @@ pub enum Error {
     Sources { sources: usize, max: usize },
     #[error("{count} flows are too many: {max} at most")]
     Flows { count: usize, max: usize },
+    #[error("no server can have that name: {0}")]
+    Name(String),
     #[error("not enough file descriptors: {0}")]
     Descriptors(#[source] io::Error),
 }

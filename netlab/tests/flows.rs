@@ -46,7 +46,8 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn start(host: &Namespace, count: usize, over: Duration, lasts: RangeInclusive<Duration>) -> FlowClient {
-    let plan = Plan { target: TARGET.parse().unwrap(), count, over, lasts, every: ms(50), seed: 1 };
+    let plan =
+        Plan { target: TARGET.parse().unwrap(), count, over, lasts, every: ms(50), seed: 1, tls: None };
     host.run(|| FlowClient::start(plan)).unwrap().unwrap()
 }
 
@@ -136,6 +137,7 @@ fn plan_of_one() -> Plan {
         lasts: ms(10)..=ms(10),
         every: ms(10),
         seed: 0,
+        tls: None,
     }
 }
 

@@ -26,6 +26,11 @@ impl Runner<'_> {
                 let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{at} runs no edgeproxy"))?;
                 edgeproxy.hang(thread).map_err(words)
             }
+            Action::Release(at) => {
+                let node = self.lab.node_mut(at).map_err(words)?;
+                let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{at} runs no edgeproxy"))?;
+                edgeproxy.release().map_err(words)
+            }
             Action::Start(target) => {
                 self.start(target).map_err(words)?;
                 Ok(Moment::now())
@@ -42,7 +47,9 @@ impl Runner<'_> {
                 node.namespace.ip(&["link", "set", interface, state]).map_err(words)?;
                 Ok(at)
             }
-            Action::Restart { at, environment } => self.restart(at, environment).map_err(words),
+            Action::Restart { at, environment, descriptors } => {
+                self.restart(at, environment, *descriptors).map_err(words)
+            }
             Action::Config(new) => self.configure(new),
             Action::RefuseAll { at, directory } => self.refuse_all(at, directory),
             Action::Busy(count) => {
@@ -54,6 +61,11 @@ impl Runner<'_> {
             }
             Action::Wait(time) => {
                 std::thread::sleep(*time);
+                Ok(Moment::now())
+            }
+            Action::Endure { time, full } => {
+                let is_full = std::env::var_os("EDGEPROXY_FULL").is_some();
+                std::thread::sleep(if is_full { *full } else { *time });
                 Ok(Moment::now())
             }
             Action::Mark(name) => {
@@ -68,7 +80,21 @@ impl Runner<'_> {
                 }
                 Err(format!("{at}: {command}: {}", String::from_utf8_lossy(&output.stderr).trim()))
             }
+            Action::Background { at, command: line } => {
+                let node = self.lab.node(at).map_err(words)?;
+                let directory = self.lab.work.join(at);
+                let mut command = node.namespace.command("sh");
+                command.args(["-c", line]).current_dir(&directory).stdin(std::process::Stdio::null());
+                let log = directory.join("commands.log");
+                self.background.push(process::Process::start(at, command, &log).map_err(words)?);
+                Ok(Moment::now())
+            }
             Action::Traffic(traffic) => self.traffic(traffic),
+            Action::Attack(attack) => self.attack(attack),
+            Action::Calm(name) => {
+                self.attacks.remove(name).ok_or_else(|| format!("there is no attack {name}"))?;
+                Ok(Moment::now())
+            }
             Action::Flows(flows) => self.start_flows(flows),
             Action::Show { at, prefix } => self.show(at, prefix),
             Action::Where(traffic) => self.whereabouts(traffic),
@@ -150,7 +176,12 @@ impl Runner<'_> {
         }
     }
 
-    fn restart(&mut self, at: &str, environment: &BTreeMap<String, String>) -> io::Result<Moment> {
+    fn restart(
+        &mut self,
+        at: &str,
+        environment: &BTreeMap<String, String>,
+        descriptors: Option<u64>,
+    ) -> io::Result<Moment> {
         let node = self.lab.node_mut(at)?;
         let edgeproxy =
             node.edgeproxy.as_mut().ok_or_else(|| io::Error::other(format!("{at} runs no edgeproxy")))?;
@@ -158,6 +189,7 @@ impl Runner<'_> {
             edgeproxy.kill()?;
         }
         edgeproxy.set_environment(environment.clone());
+        edgeproxy.set_descriptors(descriptors);
         edgeproxy.start()
     }
 
@@ -193,6 +225,9 @@ impl Runner<'_> {
         if let Some(delay) = set.delay {
             service.delay(delay)?;
         }
+        if let Some(cut) = set.cut {
+            service.cut(cut)?;
+        }
         if let Some(hang) = set.hang {
             service.hang(hang)?;
         }
@@ -205,7 +240,7 @@ impl Runner<'_> {
         for half in 0..halves {
             let refuse = Some(half % 2 == 0);
             let service = flap.service.clone();
-            self.set(&SetService { service, refuse, status: None, hang: None, delay: None })?;
+            self.set(&SetService { service, refuse, status: None, hang: None, cut: None, delay: None })?;
             // By the clock and not by sleeping: what the orders take must not slow the flapping down.
             let next = Duration::from_secs_f64(f64::from(half + 1) / (2.0 * flap.hertz));
             std::thread::sleep(next.saturating_sub(Moment::now().since(from)));
@@ -225,6 +260,9 @@ impl Runner<'_> {
                 ));
             }
             text = text.replace(&change.from, &change.to);
+        }
+        if new.next {
+            text = next_generation(&text).ok_or("the configuration names no generation")?;
         }
         edgeproxy.rewrite(&text).map_err(|error| error.to_string())?;
         node.yaml = text;
@@ -373,4 +411,27 @@ fn steady(status: &serde_json::Value) -> serde_json::Value {
         "prefixes": pick(&status["prefixes"], &["prefix", "state", "reason"]),
         "services": pick(&status["services"], &["service", "state", "healthy_weight"]),
     })
+}
+
+/// The same text with `generation: N` counted up.
+fn next_generation(text: &str) -> Option<String> {
+    let (before, rest) = text.split_once("generation: ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let number: u64 = rest[..digits].parse().ok()?;
+    Some(format!("{before}generation: {}{}", number + 1, &rest[digits..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_are_counted_up() {
+        let next = |text| next_generation(text);
+        assert_eq!(
+            next("a: 1\ngeneration: 9\npop: {}\n").as_deref(),
+            Some("a: 1\ngeneration: 10\npop: {}\n")
+        );
+        assert_eq!(next("pop: {}\n"), None);
+    }
 }

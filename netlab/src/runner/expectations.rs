@@ -31,13 +31,16 @@ impl Runner<'_> {
         if let Some(flows) = &expect.flows {
             return self.poll(within, |runner| runner.flows(flows));
         }
+        if let Some(attack) = &expect.attack {
+            return self.poll(within, |runner| runner.attacked(attack));
+        }
         if let Some(explanation) = &expect.explain {
             return self.poll(within, |runner| runner.explanation(explanation));
         }
         if let Some(order) = &expect.order {
             return self.poll(within, |runner| runner.order(order));
         }
-        Err("an expectation needs one of: route session status command updates flows explain order"
+        Err("an expectation needs one of: route session status command updates flows attack explain order"
             .to_owned())
     }
 
@@ -83,13 +86,18 @@ impl Runner<'_> {
     fn status(&mut self, wanted: &ExpectStatus) -> Result<(), String> {
         let node = self.lab.node_mut(&wanted.at).map_err(|error| error.to_string())?;
         let edgeproxy = node.edgeproxy.as_mut().ok_or_else(|| format!("{} runs no edgeproxy", wanted.at))?;
-        let status = edgeproxy.status().map_err(|error| error.to_string())?;
-        let found = point(&status, &wanted.pointer)
+        let (status, pointer) = match wanted.pointer.strip_prefix("/proxy") {
+            Some(rest) => (edgeproxy.traffic(), rest),
+            None => (edgeproxy.status(), wanted.pointer.as_str()),
+        };
+        let status = status.map_err(|error| error.to_string())?;
+        let found = point(&status, pointer)
             .ok_or_else(|| format!("{} has no {} in its status", wanted.at, wanted.pointer))?;
         let text = found.as_str().map_or_else(|| found.to_string(), ToOwned::to_owned);
         let fits = wanted.equals.as_ref().is_none_or(|value| found == value)
             && wanted.contains.as_ref().is_none_or(|part| text.contains(part))
-            && wanted.at_least.is_none_or(|least| found.as_f64().is_some_and(|number| number >= least));
+            && wanted.at_least.is_none_or(|least| found.as_f64().is_some_and(|number| number >= least))
+            && wanted.at_most.is_none_or(|most| found.as_f64().is_some_and(|number| number <= most));
         if fits {
             return Ok(());
         }

@@ -41,13 +41,14 @@ impl Runner<'_> {
         self.record(figure, Figure::single(machine::seconds_of(pid), "s", 1), None)
     }
 
-    /// How many times one figure's median is another's.
+    /// How many times one figure is another.
     pub(super) fn ratio(&mut self, ratio: &Ratio) -> Result<(), String> {
-        let median = |name: &str| {
+        let quantile_of = |name: &str| {
             let figure = self.figures.get(name).ok_or_else(|| format!("there is no figure {name}"))?;
-            Ok::<_, String>((figure.p50.unwrap_or(figure.value), figure.n))
+            let quantile = if ratio.p99 { figure.p99 } else { figure.p50 };
+            Ok::<_, String>((quantile.unwrap_or(figure.value), figure.n))
         };
-        let ((of, of_n), (over, over_n)) = (median(&ratio.of)?, median(&ratio.over)?);
+        let ((of, of_n), (over, over_n)) = (quantile_of(&ratio.of)?, quantile_of(&ratio.over)?);
         let figure = Figure::single(of / over, "x", of_n.min(over_n));
         self.record(&ratio.figure, figure, ratio.goal.as_deref())
     }

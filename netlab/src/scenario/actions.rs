@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Flows;
+use crate::traffic::attack::Kind;
+
 use super::values::{duration, some_duration, yes};
 
 /// Something done to the lab.
@@ -25,6 +27,8 @@ pub enum Action {
         at: String,
         thread: String,
     },
+    /// Lets go on what `hang_thread` stopped.
+    Release(String),
     /// Starts again what ended.
     Start(String),
     /// SIGTERM to edgeproxy; waits for its exit code, unless told not to.
@@ -49,6 +53,8 @@ pub enum Action {
         at: String,
         #[serde(default)]
         environment: BTreeMap<String, String>,
+        /// How many descriptors it may have, hard limit and all. Default: as many as netlab itself.
+        descriptors: Option<u64>,
     },
     Config(NewConfig),
     /// Gives edgeproxy every file of a directory; each must be refused whole, naming a line.
@@ -60,6 +66,13 @@ pub enum Action {
     Busy(u32),
     #[serde(deserialize_with = "duration")]
     Wait(Duration),
+    /// Waits, for longer in the full form (`EDGEPROXY_FULL`).
+    Endure {
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+        #[serde(deserialize_with = "duration")]
+        full: Duration,
+    },
     /// Remembers the moment under a name.
     Mark(String),
     /// Runs a shell command in a host; it must succeed.
@@ -67,7 +80,16 @@ pub enum Action {
         at: String,
         command: String,
     },
+    /// Starts a shell command in a host and does not wait for it; what it says is in `commands.log`. It ends with the
+    /// scenario at the latest.
+    Background {
+        at: String,
+        command: String,
+    },
     Traffic(Traffic),
+    Attack(Attack),
+    /// Ends an attack.
+    Calm(String),
     Flows(Flows),
     /// Prints what a router's table holds for a prefix.
     Show {
@@ -96,6 +118,8 @@ pub struct SetService {
     pub status: Option<u16>,
     pub refuse: Option<bool>,
     pub hang: Option<bool>,
+    /// Resets whoever connects.
+    pub cut: Option<bool>,
     /// Before each answer.
     #[serde(default, deserialize_with = "some_duration")]
     pub delay: Option<Duration>,
@@ -108,6 +132,9 @@ pub struct NewConfig {
     pub at: String,
     /// Replaced in the text in force, each exactly once; nothing else changes.
     pub replace: Vec<Replace>,
+    /// Counts the generation up as well.
+    #[serde(default)]
+    pub next: bool,
     /// `signal`, `command`, or `none` (the file only).
     pub by: String,
 }
@@ -118,6 +145,21 @@ pub struct NewConfig {
 pub struct Replace {
     pub from: String,
     pub to: String,
+}
+
+/// Strangers that begin to do what they do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attack {
+    pub name: String,
+    pub from: String,
+    pub target: SocketAddr,
+    pub kind: Kind,
+    pub count: usize,
+    /// In the full form (`EDGEPROXY_FULL`). Default: `count`.
+    pub full: Option<usize>,
+    /// Attempts in a second.
+    pub rate: u32,
 }
 
 /// A datagram client, started or stopped.

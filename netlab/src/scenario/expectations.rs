@@ -19,6 +19,7 @@ pub struct Expect {
     pub command: Option<ExpectCommand>,
     pub updates: Option<ExpectUpdates>,
     pub flows: Option<ExpectFlows>,
+    pub attack: Option<ExpectAttack>,
     pub explain: Option<ExpectExplanation>,
     /// Each first occurrence after `since` must come after the one before it.
     pub order: Option<Order>,
@@ -58,11 +59,12 @@ pub struct ExpectSession {
 #[serde(deny_unknown_fields)]
 pub struct ExpectStatus {
     pub at: String,
-    /// JSON pointer; a part `name=web` picks the element of a list whose `name` is `web`.
+    /// JSON pointer; a part `name=web` picks the element of a list whose `name` is `web`. `/proxy/…` is what the data plane carries.
     pub pointer: String,
     pub equals: Option<serde_json::Value>,
     pub contains: Option<String>,
     pub at_least: Option<f64>,
+    pub at_most: Option<f64>,
 }
 
 /// A command in a host.
@@ -86,6 +88,18 @@ pub struct ExpectUpdates {
     pub since: String,
     pub count: Option<usize>,
     pub at_most: Option<usize>,
+}
+
+/// What an attack has come to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectAttack {
+    pub name: String,
+    /// So many attempts are over, at least; by default all of them.
+    pub over: Option<usize>,
+    /// Of those, at most so many were answered as if all were well. Default 0.
+    #[serde(default)]
+    pub served: usize,
 }
 
 /// Things in their order.

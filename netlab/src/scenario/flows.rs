@@ -33,6 +33,8 @@ pub struct Flows {
     pub every: Duration,
     #[serde(default)]
     pub seed: u64,
+    /// Over TLS, to a server of this name, whose certificate may be anybody's.
+    pub tls: Option<String>,
 }
 
 /// `expect: flows:`: what happened between two marks, as `do: flows:` counts it. What is not named is not looked at.
@@ -46,6 +48,8 @@ pub struct ExpectFlows {
     pub until: Option<String>,
     pub opened: Option<Wanted>,
     pub completed: Option<Wanted>,
+    /// Told by close_notify to end, before their time was over.
+    pub notified: Option<Wanted>,
     pub reset: Option<Wanted>,
     pub refused: Option<Wanted>,
     pub broken: Option<Wanted>,
@@ -89,6 +93,7 @@ pub struct FlowFigure {
 pub enum What {
     Opened,
     Completed,
+    Notified,
     Reset,
     Refused,
     Broken,
@@ -106,6 +111,7 @@ impl Flows {
             lasts: self.lasts.clone(),
             every: self.every,
             seed: self.seed,
+            tls: self.tls.clone(),
         }
     }
 }
@@ -117,6 +123,7 @@ impl ExpectFlows {
         let wanted = [
             (self.opened, What::Opened),
             (self.completed, What::Completed),
+            (self.notified, What::Notified),
             (self.reset, What::Reset),
             (self.refused, What::Refused),
             (self.broken, What::Broken),
@@ -142,6 +149,7 @@ impl What {
         match self {
             Self::Opened => counts.opened,
             Self::Completed => counts.completed,
+            Self::Notified => counts.notified,
             Self::Reset => counts.reset,
             Self::Refused => counts.refused,
             Self::Broken => counts.all_broken(),

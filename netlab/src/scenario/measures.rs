@@ -55,13 +55,16 @@ pub struct LastPacket {
     pub quiet: Duration,
 }
 
-/// The ratio of two figures' medians.
+/// The ratio of two figures, of their medians unless told otherwise.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ratio {
     pub figure: String,
     pub of: String,
     pub over: String,
+    /// Of their p99 instead of their medians.
+    #[serde(default)]
+    pub p99: bool,
     #[serde(default)]
     pub goal: Option<String>,
 }

@@ -55,6 +55,10 @@ pub struct EdgeProxyConfig {
     /// Files beside it: name to content.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
+    /// How many descriptors it may have, hard limit and all. Default: as many as netlab itself.
+    pub descriptors: Option<u64>,
+    /// Its state lies on a disk of its own of that size, such as `1m`. Default: beside its configuration.
+    pub state_size: Option<String>,
     /// Started with the lab. Default true.
     #[serde(default = "yes")]
     pub start: bool,

@@ -26,7 +26,7 @@ pub(super) fn some_duration<'de, D: Deserializer<'de>>(
     duration(deserializer).map(Some)
 }
 
-/// `5s`, `250ms`, `2m`.
+/// `5s`, `250ms`, `2m`, `1h`.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
@@ -51,6 +51,7 @@ fn parse(text: &str) -> Result<Duration, String> {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),
         "m" => Ok(Duration::from_secs(60 * number)),
-        _ => Err(format!("{text:?} is not a duration such as 250ms, 5s or 2m")),
+        "h" => Ok(Duration::from_secs(3600 * number)),
+        _ => Err(format!("{text:?} is not a duration such as 250ms, 5s, 2m or 1h")),
     }
 }

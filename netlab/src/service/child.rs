@@ -130,8 +130,10 @@ impl Served {
                     *state = Echo::answering(name, addresses)?;
                 }
             }
-            Order::Status(_) | Order::Delay(_) => {
-                return Err(io::Error::other("a udp-echo service has neither status nor delay"));
+            Order::Status(_) | Order::Delay(_) | Order::Cut(_) => {
+                return Err(io::Error::other(
+                    "a udp-echo service has no status, no delay and no connections",
+                ));
             }
         }
         Ok(())

@@ -11,6 +11,8 @@ pub enum Order {
     Refuse(bool),
     /// The status of every HTTP answer.
     Status(u16),
+    /// Resets whoever connects from now on.
+    Cut(bool),
     /// Accepts and reads, but never answers.
     Hang(bool),
     /// How late every HTTP answer is.
@@ -22,6 +24,7 @@ impl fmt::Display for Order {
         match self {
             Self::Refuse(on) => write!(f, "refuse {on}"),
             Self::Status(status) => write!(f, "status {status}"),
+            Self::Cut(on) => write!(f, "cut {on}"),
             Self::Hang(on) => write!(f, "hang {on}"),
             Self::Delay(delay) => write!(f, "delay {}", delay.as_micros()),
         }
@@ -37,6 +40,7 @@ impl FromStr for Order {
         match word {
             "refuse" => value.parse().map(Self::Refuse).map_err(|_| unknown()),
             "status" => value.parse().map(Self::Status).map_err(|_| unknown()),
+            "cut" => value.parse().map(Self::Cut).map_err(|_| unknown()),
             "hang" => value.parse().map(Self::Hang).map_err(|_| unknown()),
             "delay" => value.parse().map(|us| Self::Delay(Duration::from_micros(us))).map_err(|_| unknown()),
             _ => Err(unknown()),
@@ -51,7 +55,7 @@ mod tests {
     #[test]
     fn an_order_survives_its_line_and_nonsense_is_refused() {
         let delay = Order::Delay(Duration::from_millis(15));
-        for order in [Order::Refuse(true), Order::Status(503), Order::Hang(false), delay] {
+        for order in [Order::Refuse(true), Order::Status(503), Order::Hang(false), Order::Cut(true), delay] {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
         for line in ["", "hang", "hang maybe", "status 70000", "dance now"] {

@@ -35,6 +35,7 @@ pub struct Server {
     next_token: u64,
     status: u16,
     hang: bool,
+    cut: bool,
     delay: Duration,
 }
 
@@ -61,6 +62,7 @@ impl Server {
             next_token: CONTROL + 1,
             status: 200,
             hang: false,
+            cut: false,
             delay: Duration::ZERO,
         };
         server.listen()?;
@@ -81,6 +83,7 @@ impl Server {
             Order::Refuse(false) if self.listeners.is_empty() => self.listen()?,
             Order::Refuse(false) => {}
             Order::Status(status) => self.status = status,
+            Order::Cut(cut) => self.cut = cut,
             Order::Hang(hang) => self.hang = hang,
             Order::Delay(delay) => self.delay = delay,
         }
@@ -144,6 +147,11 @@ impl Server {
         while self.connections.len() < MAX_CONNECTIONS {
             let Some(listener) = self.listeners.get(&listener) else { return };
             let Ok((stream, _)) = listener.accept() else { return };
+            if self.cut {
+                // Closing is a RST then.
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                continue;
+            }
             let token = self.next_token;
             let watched = stream
                 .set_nonblocking(true)

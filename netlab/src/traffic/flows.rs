@@ -2,6 +2,7 @@
 
 mod flow;
 mod record;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use rustls::pki_types::ServerName;
 
 pub use record::{Counts, End, FlowRecord};
 
@@ -42,6 +44,8 @@ pub struct Plan {
     pub every: Duration,
     /// The same seed gives each flow the same length.
     pub seed: u64,
+    /// Over TLS, to a server of this name, whose certificate may be anybody's.
+    pub tls: Option<String>,
 }
 
 /// One thread for all flows. Dropping it stops it; flows that are open then are reset or closed by the system.
@@ -74,10 +78,14 @@ impl FlowClient {
         let begun = Moment::now();
         let (flows, timers) = (BTreeMap::new(), BTreeSet::new());
         let worker = Worker { shared: Arc::clone(&shared), plan, epoll, begun, dialled: 0, flows, timers };
-        let thread = thread::Builder::new()
-            .name("flows".to_owned())
-            .spawn(move || worker.run())
-            .map_err(Error::Thread)?;
+        let run: Box<dyn FnOnce() + Send> = match worker.plan.tls.clone() {
+            None => Box::new(move || worker.run()),
+            Some(name) => {
+                let name = ServerName::try_from(name).map_err(|error| Error::Name(error.to_string()))?;
+                Box::new(move || tls::run(&worker.shared, &worker.plan, &name, worker.begun))
+            }
+        };
+        let thread = thread::Builder::new().name("flows".to_owned()).spawn(run).map_err(Error::Thread)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -183,7 +191,11 @@ impl Worker {
         let Some(flow) = self.flows.get_mut(&index) else { return };
         let now = Moment::now();
         let before = flow.deadline();
+        let asked = flow.asked();
         let happened = with(flow, now);
+        if asked == 0 && flow.asked() > 0 {
+            lock(&self.shared.record).handle_answered(index, self.begun + self.plan.opens_after(index), now);
+        }
         self.timers.remove(&(before, index));
         self.timers.insert((flow.deadline(), index));
         match happened {
@@ -224,6 +236,7 @@ mod tests {
             lasts: lasts.clone(),
             every: Duration::from_millis(250),
             seed: 7,
+            tls: None,
         };
         let lengths: Vec<_> = (0..1000).map(|index| plan.length(index)).collect();
         assert!(lengths.iter().all(|length| lasts.contains(length)));

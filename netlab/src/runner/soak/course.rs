@@ -219,12 +219,19 @@ impl Runner<'_> {
 
 fn status(service: &str, status: u16) -> Action {
     let service = service.to_owned();
-    Action::Set(SetService { service, status: Some(status), refuse: None, hang: None, delay: None })
+    Action::Set(SetService {
+        service,
+        status: Some(status),
+        refuse: None,
+        hang: None,
+        cut: None,
+        delay: None,
+    })
 }
 
 fn hang(service: &str, hang: bool) -> Action {
     let service = service.to_owned();
-    Action::Set(SetService { service, status: None, refuse: None, hang: Some(hang), delay: None })
+    Action::Set(SetService { service, status: None, refuse: None, hang: Some(hang), cut: None, delay: None })
 }
 
 fn link(interface: &str, up: bool) -> Action {

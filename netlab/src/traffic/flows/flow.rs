@@ -12,7 +12,7 @@ use super::{End, Plan};
 use crate::moment::Moment;
 
 /// For the handshake, for each echo, and for the answer to our FIN.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A flow that has not ended.
 #[derive(Debug)]
@@ -77,6 +77,11 @@ impl Flow {
         })
     }
 
+    /// How many requests were echoed.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
     /// When [`Flow::handle_deadline`] is due.
     pub fn deadline(&self) -> Moment {
         self.deadline
@@ -97,7 +102,8 @@ impl Flow {
             State::Dialling => Err(End::Broken("its SYN was not answered")),
             State::Asking { .. } => Err(End::Broken("it was not echoed")),
             State::Closing => Err(End::Broken("its FIN was not answered")),
-            State::Idle if now >= self.over => {
+            // However late it is: a flow that was never echoed has shown nothing.
+            State::Idle if now >= self.over && self.asked > 0 => {
                 // A failure is told by what can then be read.
                 let _ = self.stream.shutdown(Shutdown::Write);
                 self.enter(State::Closing, now + PATIENCE);
@@ -175,7 +181,7 @@ impl AsFd for Flow {
     }
 }
 
-fn end_by(error: &io::Error) -> End {
+pub(super) fn end_by(error: &io::Error) -> End {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => End::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {

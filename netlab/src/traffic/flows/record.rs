@@ -10,6 +10,8 @@ use crate::moment::Moment;
 pub enum End {
     /// It lasted its time, every request was echoed, and the other side answered its FIN.
     Completed,
+    /// By the other side's close_notify, before its time was over; only over TLS.
+    Notified,
     /// By a RST, wherever it was in its life after the handshake.
     Reset,
     /// Its SYN was answered by a RST.
@@ -27,6 +29,8 @@ pub struct FlowRecord {
 #[derive(Debug, Clone, Copy, Default)]
 struct Life {
     opened: Option<Moment>,
+    /// When it was due, and when its first request was echoed.
+    answered: Option<(Moment, Moment)>,
     ended: Option<(Moment, End)>,
 }
 
@@ -35,6 +39,7 @@ struct Life {
 pub struct Counts {
     pub opened: usize,
     pub completed: usize,
+    pub notified: usize,
     pub reset: usize,
     pub refused: usize,
     /// By how they broke.
@@ -54,10 +59,23 @@ impl FlowRecord {
         }
     }
 
+    pub(super) fn handle_answered(&mut self, index: usize, due: Moment, at: Moment) {
+        if let Some(life) = self.lives.get_mut(index) {
+            life.answered = Some((due, at));
+        }
+    }
+
     pub(super) fn handle_end(&mut self, index: usize, at: Moment, end: End) {
         if let Some(life) = self.lives.get_mut(index) {
             life.ended = Some((at, end));
         }
+    }
+
+    /// From when each flow was due to its first echo, in milliseconds: a late dial counts as well.
+    #[must_use]
+    pub fn latencies_ms(&self) -> Vec<f64> {
+        let answered = self.lives.iter().filter_map(|life| life.answered);
+        answered.map(|(due, at)| at.ms_after(due)).collect()
     }
 
     /// How many flows there are, begun or not.
@@ -91,6 +109,7 @@ impl FlowRecord {
             match ended.filter(|(at, _)| *at >= since) {
                 None => {}
                 Some((_, End::Completed)) => counts.completed += 1,
+                Some((_, End::Notified)) => counts.notified += 1,
                 Some((_, End::Reset)) => counts.reset += 1,
                 Some((_, End::Refused)) => counts.refused += 1,
                 Some((_, End::Broken(how))) => *counts.broken.entry(how).or_default() += 1,
@@ -110,9 +129,12 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { opened, completed, reset, refused, broken, open } = self;
+        let Self { opened, completed, notified, reset, refused, broken, open } = self;
         let all = self.all_broken();
         write!(f, "{opened} opened, {completed} completed, {reset} reset, {refused} refused, {all} broken")?;
+        if *notified > 0 {
+            write!(f, ", {notified} told to end")?;
+        }
         for (how, count) in broken {
             write!(f, " ({count}: {how})")?;
         }
