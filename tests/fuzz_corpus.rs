@@ -13,7 +13,10 @@ use edgeproxy::proxy::header::{self, Decoded};
 use edgeproxy::proxy::tls::hello::Hello;
 
 /// Every target, by its name.
-const TARGETS: [(&str, fn(&[u8])); 2] =
+/// What holds for one input.
+type Holds = fn(&[u8]);
+
+const TARGETS: [(&str, Holds); 2] =
     [("client_hello", client_hello::hold), ("proxy_header", proxy_header::hold)];
 
 fn root() -> PathBuf {
@@ -87,7 +90,7 @@ fn the_corpus_is_what_its_names_say() {
             }
             Ok(None) => assert!(name.contains("truncated"), "{name}"),
             parsed => {
-                assert!(!name.starts_with("openssl") && !name.starts_with("rustls"), "{name}: {parsed:?}")
+                assert!(!name.starts_with("openssl") && !name.starts_with("rustls"), "{name}: {parsed:?}");
             }
         }
     }
