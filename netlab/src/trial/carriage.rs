@@ -62,7 +62,7 @@ pub(super) fn fill(writer: &mut TcpStream, pattern: &Pattern) -> io::Result<u64>
                 moved = Instant::now();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(1))
+                thread::sleep(Duration::from_millis(1));
             }
             Err(error) => return Err(told(&error, &format!("after {written} octets that nobody read"))),
         }

@@ -46,7 +46,7 @@ pub(super) fn run(shared: &Arc<Shared>, plan: &Plan, name: &ServerName<'static>,
             match thread::Builder::new().stack_size(STACK).spawn_scoped(scope, life) {
                 Ok(one) => living.push(one),
                 Err(_) => {
-                    lock(&shared.record).handle_end(index, Moment::now(), End::Broken("it had no thread"))
+                    lock(&shared.record).handle_end(index, Moment::now(), End::Broken("it had no thread"));
                 }
             }
         }
