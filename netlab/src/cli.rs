@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::bench;
 use crate::figures;
 use crate::lab::Lab;
 use crate::namespace::Namespace;
@@ -43,6 +44,8 @@ enum Command {
     /// Run a bench: peers side by side in one run, interleaved.
     Bench {
         name: String,
+        #[command(flatten)]
+        options: bench::Options,
         #[command(flatten)]
         output: Output,
     },
@@ -83,6 +86,9 @@ fn obey(command: Command) -> Result<bool, String> {
                     let scenario = Scenario::load(&path)?;
                     println!("  {:<14} {}", scenario.scenario, scenario.about.trim());
                 }
+                if folder == "benches" {
+                    println!("  {PROXY:<14} {}", bench::ABOUT);
+                }
             }
             Ok(true)
         }
@@ -101,9 +107,16 @@ fn obey(command: Command) -> Result<bool, String> {
             Ok(true)
         }
         Command::Run { scenarios, output } => run("scenarios", &scenarios, &output),
-        Command::Bench { name, output } => run("benches", &[name], &output),
+        Command::Bench { name, options, output } if name == PROXY => bench_proxy(&options, &output),
+        Command::Bench { options, .. } if !options.is_default() => {
+            Err(format!("--only, --peers, --rounds and --seconds are of `netlab bench {PROXY}`"))
+        }
+        Command::Bench { name, output, .. } => run("benches", &[name], &output),
     }
 }
+
+/// The bench that is a program rather than a scenario.
+const PROXY: &str = "proxy";
 
 /// For 20,000 connections through a proxy.
 const DESCRIPTORS: usize = 45_000;
@@ -151,22 +164,54 @@ fn run(folder: &str, names: &[String], output: &Output) -> Result<bool, String> 
         show(&report, &work);
         reports.push(report);
     }
-    if let Some(file) = &output.json {
-        let text = serde_json::to_string_pretty(&reports).map_err(|error| error.to_string())? + "\n";
-        if file == Path::new("-") {
-            print!("{text}");
-        } else {
-            std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
-        }
-    }
-    let missed = |report: &Report| report.figures.values().any(|figure| figure.met == Some(false));
+    write(&reports, output)?;
     Ok(reports.iter().all(|report| report.pass && !(output.strict && missed(report))))
+}
+
+fn bench_proxy(options: &bench::Options, output: &Output) -> Result<bool, String> {
+    needs_root()?;
+    let work = work_directory("bench-proxy")?;
+    eprintln!("== bench-proxy: {}", bench::ABOUT);
+    let bench = bench::run(options, &work, output.verbose)?;
+    eprint!("{}", bench.table);
+    let judged = bench.report.figures.iter().filter(|(_, figure)| figure.goal.is_some());
+    eprint!("{}", figures::table(&judged.map(|(name, figure)| (name.clone(), figure.clone())).collect()));
+    let best: Vec<_> = bench.best.iter().map(|(column, peer)| format!("{column} {peer}")).collect();
+    eprintln!("   best peers: {}", best.join(", "));
+    eprintln!("   {}", bench::NOTE);
+    for (peer, why) in &bench.missing {
+        eprintln!("!! {peer} DID NOT TAKE PART: {why}");
+    }
+    close(&bench.report, &work);
+    let strictly = bench.missing.is_empty() && !missed(&bench.report);
+    let pass = bench.report.pass && (strictly || !output.strict);
+    write(&[bench], output)?;
+    Ok(pass)
+}
+
+fn missed(report: &Report) -> bool {
+    report.figures.values().any(|figure| figure.met == Some(false))
+}
+
+fn write(reports: &[impl serde::Serialize], output: &Output) -> Result<(), String> {
+    let Some(file) = &output.json else { return Ok(()) };
+    let text = serde_json::to_string_pretty(reports).map_err(|error| error.to_string())? + "\n";
+    if file == Path::new("-") {
+        print!("{text}");
+        return Ok(());
+    }
+    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn show(report: &Report, work: &Path) {
     if !report.figures.is_empty() {
         eprint!("{}", figures::table(&report.figures));
     }
+    close(report, work);
+}
+
+/// The last lines about a run; the files of one that passed are not kept.
+fn close(report: &Report, work: &Path) {
     let versions: Vec<_> =
         report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     eprintln!(

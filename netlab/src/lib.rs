@@ -1,11 +1,13 @@
 //! Networks of real routers in namespaces, watched from outside: topologies, scenarios, benches, and the observer's tools.
 
 pub mod address_watch;
+pub mod bench;
 pub mod bgp_stream;
 pub mod binary;
 pub mod capture;
 pub mod cli;
 pub mod collector;
+pub mod copy_bidirectional;
 pub mod edgeproxy;
 pub mod figures;
 pub mod hang;

@@ -14,6 +14,14 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        // A peer of `bench proxy`.
+        Some("copy-bidirectional") => match netlab::copy_bidirectional::run(std::env::args_os().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("copy-bidirectional: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Some("internal-spin") => {
             netlab::load::run_child();
             ExitCode::SUCCESS

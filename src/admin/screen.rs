@@ -396,6 +396,23 @@ web      up     1m 1s  2/6      low 1 high 2 degrade 3  web-2 (connection refuse
     }
 
     #[test]
+    fn an_explanation_says_what_the_data_path_proves() {
+        let Status { prefixes, .. } = Status::sample();
+        let screens = prefixes.into_iter().map(|prefix| {
+            let (services, neighbors, history) = (Vec::new(), Vec::new(), Vec::new());
+            explain(&Explanation { prefix, services, neighbors, history })
+        });
+        let lines = screens.map(|screen| {
+            let line = screen.lines().find(|line| line.contains("lease of"));
+            line.map(str::to_owned)
+        });
+        let expired = "  lease of the data path: expired: worker 1 has served nothing for 60 ms (lease 60 ms); \
+                       the oldest renewal was 4084 ms ago (lease 60 ms)";
+        let valid = "  lease of the data path: valid; the oldest renewal was 12 ms ago (lease 60 ms)";
+        assert_eq!(lines.collect::<Vec<_>>(), [None, Some(expired.to_owned()), Some(valid.to_owned())]);
+    }
+
+    #[test]
     fn an_explanation_goes_from_the_decision_to_the_wire() {
         let Status { mut prefixes, services, neighbors, .. } = Status::sample();
         let neighbors = neighbors.into_iter().map(|n| TellsNeighbor {

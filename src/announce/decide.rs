@@ -114,7 +114,11 @@ pub fn decide(policy: &Anycast, facts: &Facts, last: &Announcement, now: Instant
         state,
         // What did not change stays the very same value, so that nobody compares it deeply.
         route: if *last.route == route { last.route.clone() } else { Arc::new(route) },
-        cause: if is_lifted(facts, &last.reason) || lapsed { None } else { cause_of(facts, &reason) },
+        cause: if is_lifted(facts, &last.reason) || lapsed && !reason.is_operators() {
+            None
+        } else {
+            cause_of(facts, &reason)
+        },
         reason,
         since: if state == last.state { last.since } else { now },
         next: dwell.map(|dwell| dwell.until),

@@ -131,7 +131,7 @@ impl DataPath {
                 return LeaseFact::Expired { what };
             }
             Workers::Unproven { worker } => {
-                unproven = Some(format!("worker {worker} has served nothing yet"))
+                unproven = Some(format!("worker {worker} has served nothing yet"));
             }
             Workers::Valid => {}
         }

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "driver: owns the sockets of a connection")]
 
 mod arrive;
+mod introduce;
 mod reach;
 mod silence;
 
@@ -14,14 +15,15 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use self::arrive::{Arrival, Arrived, arrive, in_time};
+use self::arrive::{Arrival, Arrived, arrive, header, in_time, must_speak};
+use self::introduce::Introduced;
 use self::reach::{Reached, reach};
 use self::silence::Silence;
 use super::admission::{Admitted, Refused};
 use super::desk::Proof;
 use super::ejection::{self, Failed};
 use super::end::{End, Kind};
-use super::plan::{Door, Entrance, Standing};
+use super::plan::{Door, Standing};
 use super::relay::{Outcome, Relay, RelayEnd, Side};
 use super::roll::Entry;
 use super::source::Source;
@@ -50,6 +52,18 @@ pub(super) fn admit(
         shared.totals.refused.fetch_add(1, Ordering::Relaxed);
     }
     admitted.map(Some)
+}
+
+/// Whether connections from there begin with a PROXY header.
+pub(super) fn speaks_for_others(door: &Door, from: IpAddr) -> bool {
+    door.proxy_from.iter().any(|net| net.contains(from))
+}
+
+fn of_refusal(refused: Refused) -> Kind {
+    match refused {
+        Refused::ListenerFull => Kind::ListenerLimited,
+        Refused::SourceFull | Refused::SourceTooFast | Refused::NetTooFast => Kind::SourceLimited,
+    }
 }
 
 /// Serves one client until its end. `places` are the connection's in the bounds of the process
@@ -89,13 +103,30 @@ pub(super) async fn live(
 }
 
 async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entry>) -> End {
-    let arrival = arrive(shared, door, &client);
-    let arrived = match &door.entrance {
-        // Nothing to wait for, so nothing to wait no longer than.
-        Entrance::Service(_) => arrival.await,
-        Entrance::Named(_) => in_time(shared, door.handshake, arrival).await,
+    let speaks_for_others = speaks_for_others(door, entry.client.get().ip());
+    let arrival = async {
+        let mut said = Vec::new();
+        let mut admitted = None;
+        let mut went_to = door.key.address;
+        if speaks_for_others {
+            let header = header(&client, &mut said).await?;
+            if let Some(source) = header.source.filter(|_| !header.local) {
+                entry.client.set(source);
+                went_to = header.destination.unwrap_or(went_to);
+            }
+            let source = Some(entry.client.get().ip());
+            admitted =
+                admit(shared, door, source).map_err(|why| End::because(of_refusal(why), why.to_string()))?;
+        }
+        Ok((arrive(shared, door, &client, said).await?, admitted, went_to))
     };
-    let Arrived { service: name, first, tls, server_name: _, to } = match arrived {
+    let arrived = if must_speak(door, speaks_for_others) {
+        in_time(shared, door.handshake, arrival).await
+    } else {
+        // Nothing to wait for, so nothing to wait no longer than.
+        arrival.await
+    };
+    let (Arrived { service: name, mut first, tls, server_name, to }, _admitted, went_to) = match arrived {
         Ok(arrived) => arrived,
         // It was told why where its protocol has a word for that; then the orderly end.
         Err(end) => return end,
@@ -129,11 +160,14 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     carried.connections.fetch_add(1, Ordering::Relaxed);
     entry.backend.replace(Some(Arc::clone(&chosen.id)));
     tally.reach.observe(entry.began.elapsed());
+    let agreed = tls.as_ref().map(|arrival| &arrival.agreed);
+    let introduced = Introduced { client: entry.client.get(), went_to, server_name, agreed };
+    introduced.write(service.forwarding.send_proxy, &shared.plan.borrow().pop, &mut first);
     let silence = Silence::new(shared, Rc::clone(entry), Arc::clone(&service), index);
     let relay = Relay::new(client, backend, first, silence);
     let outcome = match tls {
         None => relay.await,
-        Some(Arrival { session, unopened, agreed: _ }) => relay.sealed(session, unopened).await,
+        Some(Arrival { session, unopened, .. }) => relay.sealed(session, unopened).await,
     };
     drop(place);
     // It took the connection and did not serve it.
@@ -163,7 +197,7 @@ async fn prove(shared: &Rc<Shared>, door: &Door, client: Stream, from: SocketAdd
         Kind::TlsRefused if end.words.contains("certificate") => Proof::Served,
         kind => Proof::Failed(format!("{} ({})", end.words, kind.name())),
     };
-    let arrived = match in_time(shared, door.handshake, arrive(shared, door, &client)).await {
+    let arrived = match in_time(shared, door.handshake, arrive(shared, door, &client, Vec::new())).await {
         Ok(arrived) => arrived,
         Err(end) => return failed(end),
     };

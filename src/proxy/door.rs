@@ -118,8 +118,7 @@ async fn accept(shared: Rc<Shared>, door: Rc<RefCell<Arc<Door>>>, listener: Rc<A
                     };
                     // Who speaks for others is judged by those it speaks for.
                     let is_ours = from.ip() == door.key.address.ip() && shared.totals.desk.expects(from);
-                    let speaks_for_others =
-                        is_ours || door.proxy_from.iter().any(|net| net.contains(from.ip()));
+                    let speaks_for_others = is_ours || connection::speaks_for_others(&door, from.ip());
                     let source = if speaks_for_others { None } else { Some(from.ip()) };
                     let Ok(admitted) = connection::admit(&shared, &door, source) else {
                         connection::refuse(&socket);

@@ -96,6 +96,8 @@ pub struct Plan {
     pub tallies: BTreeMap<Arc<str>, Arc<Tally>>,
     /// Keys of TLS sessions, which the workers tell the time.
     pub tickets: Arc<Tickets>,
+    /// This POP's id, as backends may be told it.
+    pub pop: Arc<str>,
     /// How many workers share this plan.
     pub workers: u32,
 }
@@ -184,7 +186,14 @@ impl Planner {
         let limits = config.proxy.clone();
         self.tickets.set_interval(limits.ticket_rotation);
         let tickets = Arc::clone(&self.tickets);
-        Plan { limits, doors, tallies: self.tallies.clone(), tickets, workers: self.workers }
+        Plan {
+            limits,
+            doors,
+            tallies: self.tallies.clone(),
+            tickets,
+            pop: config.pop.id.as_str().into(),
+            workers: self.workers,
+        }
     }
 
     /// How clients of a listener find this service by name; None where they need no name.

@@ -20,12 +20,20 @@ fn render() -> String {
 #[test]
 fn says_what_the_documents_say() {
     let text = render();
+    let unasked = r#"edgeproxy_prefix_lease_valid{prefix="198.51.100.0/24"}"#;
+    assert!(!text.contains(unasked) && !text.contains(r#"lease_age_seconds{worker="1"}"#), "{text}");
     for line in [
         r#"edgeproxy_build_info{version="0.1.0",pop="gru1",region="sa"} 1"#,
         "edgeproxy_config_generation 7",
         "edgeproxy_config_reload_refused 0",
         "edgeproxy_hung_threads 0",
         "edgeproxy_uptime_seconds 93784",
+        "edgeproxy_lease_seconds 0.06",
+        r#"edgeproxy_lease_renewal_jitter_seconds{quantile="0.5"} 0.000012"#,
+        r#"edgeproxy_lease_renewal_jitter_seconds{quantile="0.9999"} 0.001279"#,
+        r#"edgeproxy_worker_lease_age_seconds{worker="0"} 0.007"#,
+        r#"edgeproxy_prefix_lease_valid{prefix="2001:db8:100::/48"} 0"#,
+        r#"edgeproxy_prefix_lease_valid{prefix="2001:db8:100:1::/64"} 1"#,
         r#"edgeproxy_bgp_neighbor_up{neighbor="transit-a",asn="64500"} 1"#,
         r#"edgeproxy_bgp_neighbor_up{neighbor="transit-b",asn="64500"} 0"#,
         r#"edgeproxy_bgp_neighbor_state{neighbor="transit-b",state="Active"} 1"#,

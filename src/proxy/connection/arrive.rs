@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::proxy::end::{End, Kind};
+use crate::proxy::header::{self, Decoded, Header};
 use crate::proxy::plan::{Door, Entrance};
 use crate::proxy::stream::Stream;
 use crate::proxy::tls::hello::{Hello, alert};
@@ -43,14 +44,39 @@ pub(super) struct Arrival {
     pub(super) agreed: Agreed,
 }
 
-/// Waits for what the client must say. `within` is the time for all of it.
-pub(super) async fn arrive(shared: &Shared, door: &Door, client: &Stream) -> Result<Arrived, End> {
+/// Whether somebody has to say something before it is taken anywhere.
+pub(super) fn must_speak(door: &Door, speaks_for_others: bool) -> bool {
+    speaks_for_others || matches!(door.entrance, Entrance::Named(_))
+}
+
+/// Waits for what the client must say; `said` is what it has said already.
+pub(super) async fn arrive(
+    shared: &Shared,
+    door: &Door,
+    client: &Stream,
+    said: Vec<u8>,
+) -> Result<Arrived, End> {
     match &door.entrance {
         Entrance::Service(service) => {
             let service = Arc::clone(service);
-            Ok(Arrived { service, first: Vec::new(), tls: None, server_name: None, to: None })
+            Ok(Arrived { service, first: said, tls: None, server_name: None, to: None })
         }
-        Entrance::Named(names) => by_name(shared, names, client).await,
+        Entrance::Named(names) => by_name(shared, names, client, said).await,
+    }
+}
+
+/// Reads the PROXY header of who speaks for others; what came behind it is left in `said`.
+pub(super) async fn header(client: &Stream, said: &mut Vec<u8>) -> Result<Header, End> {
+    loop {
+        read(client, said).await?;
+        match header::decode(said) {
+            Decoded::NeedMore => {}
+            Decoded::Header(header) => {
+                said.drain(..header.consumed);
+                return Ok(header);
+            }
+            Decoded::Refused(why) => return Err(End::because(Kind::HeaderRefused, why)),
+        }
     }
 }
 
@@ -72,12 +98,12 @@ pub(super) async fn in_time<T>(
     .await
 }
 
-async fn by_name(shared: &Shared, names: &Names, client: &Stream) -> Result<Arrived, End> {
+async fn by_name(shared: &Shared, names: &Names, client: &Stream, said: Vec<u8>) -> Result<Arrived, End> {
     let limit = shared.plan.borrow().limits.handshakes;
     let Some(_place) = shared.totals.take(Count::Handshakes, limit) else {
         return Err(End::because(Kind::Overloaded, "proxy.handshakes is used up"));
     };
-    let (hello, said) = hello(client).await?;
+    let (hello, said) = hello(client, said).await?;
     let Some(Route { service, terminate }) = names.find(hello.server_name.as_deref()) else {
         tell(client, &alert(UNRECOGNIZED_NAME)).await;
         let name = hello.server_name.unwrap_or_else(|| "none".to_owned());
@@ -105,12 +131,10 @@ async fn by_name(shared: &Shared, names: &Names, client: &Stream) -> Result<Arri
 }
 
 /// The ClientHello, and all octets that were read for it.
-async fn hello(client: &Stream) -> Result<(Hello, Vec<u8>), End> {
-    let mut said = Vec::new();
+async fn hello(client: &Stream, mut said: Vec<u8>) -> Result<(Hello, Vec<u8>), End> {
     loop {
-        read(client, &mut said).await?;
         match Hello::read(&said) {
-            Ok(None) => {}
+            Ok(None) => read(client, &mut said).await?,
             Ok(Some(hello)) => return Ok((hello, said)),
             Err(error) => {
                 if let Some(alert) = error.alert() {

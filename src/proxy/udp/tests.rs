@@ -209,7 +209,14 @@ fn a_flood_of_datagrams_does_not_starve_connections() {
         };
         let mut doors = plan.doors.clone();
         doors.insert(key, Arc::new(tcp));
-        let plan_of = Plan { limits: plan.limits.clone(), doors, tallies: plan.tallies.clone(), workers: 1 };
+        let plan_of = Plan {
+            limits: plan.limits.clone(),
+            doors,
+            tallies: plan.tallies.clone(),
+            tickets: Arc::default(),
+            pop: "gru1".into(),
+            workers: 1,
+        };
         *plan = Arc::new(plan_of);
     });
     let stop = AtomicBool::new(false);

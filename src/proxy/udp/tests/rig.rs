@@ -120,6 +120,8 @@ impl Rig {
             )]
             .into(),
             tallies: [("dns".into(), Arc::default())].into(),
+            tickets: Arc::default(),
+            pop: "gru1".into(),
             workers: workers as u32,
         };
         let (plan, _) = watch::channel(Arc::new(plan));
