@@ -1,4 +1,5 @@
 //! The loads of `netlab bench proxy` through copy_bidirectional: every kind of work gets through, and lies are seen.
+#![allow(clippy::print_stdout)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ fn every_column_works_and_nothing_breaks() {
         match sample.outcome {
             Outcome::Work { work, cpu, .. } => assert!(work > 0.0 && cpu > 0.0, "{column}: {sample:?}"),
             Outcome::Memory { kilobytes } => {
-                assert!((1.0..200.0).contains(&kilobytes), "{column}: {sample:?}")
+                assert!((1.0..200.0).contains(&kilobytes), "{column}: {sample:?}");
             }
             Outcome::Latency { p50, p99, .. } => assert!(0.0 < p50 && p50 <= p99, "{column}: {sample:?}"),
         }

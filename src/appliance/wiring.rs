@@ -265,8 +265,16 @@ impl Appliance {
         let mut proxy_workers = Vec::with_capacity(workers);
         for (index, (asked, wrist)) in asked.into_iter().zip(wrists).enumerate() {
             let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
-            let worker =
-                Worker::new(index, plan, view, Arc::clone(&totals), asked, wrist, to_close.clone(), started);
+            let worker = Worker::new(
+                index,
+                plan,
+                view,
+                Arc::clone(&totals),
+                asked,
+                wrist.on(&board),
+                to_close.clone(),
+                started,
+            );
             let stop = stop_proxy.clone();
             proxy_workers.push(Thread::spawn_local(format!("proxy-{index}"), move || worker.run(stop))?);
         }

@@ -45,8 +45,8 @@ impl Drop for Opened {
 
 impl Opened {
     /// Takes what changed about the door; those who are inside keep what they came in by.
-    pub(super) fn change(&mut self, door: Arc<Door>) {
-        let before = self.door.replace(Arc::clone(&door));
+    pub(super) fn change(&mut self, door: &Arc<Door>) {
+        let before = self.door.replace(Arc::clone(door));
         if before.socket != door.socket {
             let listener = self.listener.get_ref();
             if let Err(error) = set_options(&SockRef::from(listener), listener, &door.socket) {

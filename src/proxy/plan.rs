@@ -197,7 +197,6 @@ impl Planner {
     }
 
     /// How clients of a listener find this service by name; None where they need no name.
-    #[expect(clippy::type_complexity, reason = "names and their route, or none, or why not")]
     fn route(
         &mut self,
         listen: &Listen,

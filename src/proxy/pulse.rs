@@ -24,6 +24,7 @@ use crate::supervise::lease::Board;
 /// The worker's ends of its line.
 #[derive(Debug)]
 pub struct Wrist {
+    board: Option<Arc<Board>>,
     enters: OwnedFd,
     leaves: OwnedFd,
 }
@@ -47,10 +48,23 @@ pub fn line() -> io::Result<(Line, Wrist)> {
         Ok::<_, io::Error>((ours, OwnedFd::from(theirs)))
     };
     let ((into, enters), (out_of, leaves)) = (pair()?, pair()?);
-    Ok((Line { into, out_of }, Wrist { enters, leaves }))
+    Ok((Line { into, out_of }, Wrist { board: None, enters, leaves }))
 }
 
 impl Wrist {
+    /// For a worker whose lease is on this board.
+    #[must_use]
+    pub fn on(self, board: &Arc<Board>) -> Self {
+        Self { board: Some(Arc::clone(board)), ..self }
+    }
+
+    /// To be called on the worker's thread.
+    pub(super) fn enroll(&self, worker: usize) {
+        if let Some(board) = &self.board {
+            board.enroll(worker);
+        }
+    }
+
     /// Relays what is sent through, like any connection's octets, for as long as the thread lives.
     ///
     /// # Errors

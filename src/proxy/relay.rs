@@ -2,7 +2,6 @@
 //!
 //! A connection keeps no buffer: octets are read into one that its thread shares, sent on at once, and only what the
 //! other side has no room for is kept. While something is kept nobody reads more: that is all the back-pressure there is.
-#![expect(clippy::disallowed_methods, reason = "driver: owns the sockets of a connection")]
 
 mod flow;
 mod pipes;

@@ -24,6 +24,9 @@ use super::plan::{DoorKey, Entrance, Plan};
 use crate::config::listen::Protocol;
 use crate::supervise::lease::paths::Paths;
 
+/// How often ways are looked at that do not serve.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// One way in: a door, and the service that a name there leads to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Way {
@@ -57,8 +60,9 @@ impl SelfProbes {
             let lease = plan.limits.lease;
             witness.handle_ways(&ways, &lease);
             self.paths.send_replace(Arc::new(witness.paths()));
-            let mut tick = interval(lease.probe_interval);
+            let mut tick = interval(LOOK.min(lease.probe_interval));
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut due = vec![Some(Instant::now()); ways.len()];
             let mut under_way = FuturesUnordered::new();
             loop {
                 tokio::select! {
@@ -69,13 +73,25 @@ impl SelfProbes {
                         }
                         break;
                     }
-                    Some((way, proof)) = under_way.next(), if !under_way.is_empty() => {
-                        witness.handle_proof(way, proof, Instant::now());
+                    Some((index, proof)) = under_way.next(), if !under_way.is_empty() => {
+                        let now = Instant::now();
+                        // Whoever does not serve is looked at more often: the way back begins with the first success.
+                        let pause = if proof == Proof::Served { lease.probe_interval } else { LOOK };
+                        due[index] = Some(now + pause.min(lease.probe_interval));
+                        witness.handle_proof(&ways[index], proof, now);
                         self.paths.send_replace(Arc::new(witness.paths()));
                     }
-                    // Each takes less than the interval, or is late and not begun again.
-                    _ = tick.tick(), if under_way.is_empty() => {
-                        under_way.extend(ways.iter().map(|way| probe(&self.desk, way, lease.probe_timeout)));
+                    _ = tick.tick() => {
+                        let now = Instant::now();
+                        for (index, due) in due.iter_mut().enumerate() {
+                            // One at a time for each way.
+                            if due.is_some_and(|at| at <= now) {
+                                *due = None;
+                                let (desk, way) = (&self.desk, &ways[index]);
+                                let probe = probe(desk, way, lease.probe_timeout);
+                                under_way.push(async move { (index, probe.await) });
+                            }
+                        }
                     }
                 }
             }
@@ -101,14 +117,13 @@ fn ways(plan: &Plan) -> Vec<Way> {
     ways
 }
 
-async fn probe<'w>(desk: &Desk, way: &'w Way, within: Duration) -> (&'w Way, Proof) {
+async fn probe(desk: &Desk, way: &Way, within: Duration) -> Proof {
     let failed = |words: String| Proof::Failed(words);
-    let proof = match timeout(within, attempt(desk, way)).await {
+    match timeout(within, attempt(desk, way)).await {
         Ok(Ok(proof)) => proof,
         Ok(Err(error)) => failed(error),
         Err(_) => failed(format!("no answer within {within:?}")),
-    };
-    (way, proof)
+    }
 }
 
 async fn attempt(desk: &Desk, way: &Way) -> Result<Proof, String> {

@@ -2,7 +2,6 @@
 //!
 //! Whoever wants to try another engine than epoll replaces this file. A call that finds nothing to do asks to be woken,
 //! and answers `Pending`.
-#![expect(clippy::disallowed_methods, reason = "driver: owns a socket")]
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};

@@ -127,6 +127,7 @@ impl Worker {
     /// [`ProxyError::Gone`] when the owner of the plan or of the view has ended.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ProxyError> {
         let Self { index, mut plan, mut view, totals, mut asked, wrist, mut closing, started } = self;
+        wrist.enroll(index);
         spawn_for_the_thread(wrist.relay()?);
         let seed =
             (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ started.elapsed().as_nanos() as u64;
@@ -260,7 +261,7 @@ impl Opened {
 
     fn change(&mut self, wanted: Arc<Door>) {
         match self {
-            Self::Streams(opened) => opened.change(wanted),
+            Self::Streams(opened) => opened.change(&wanted),
             Self::Datagrams(opened) => opened.change(wanted),
         }
     }

@@ -6,11 +6,13 @@
 
 pub mod jitter;
 pub mod paths;
+mod waits;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jitter::Jitter;
+use waits::Waits;
 
 /// Renewals that are due in one lease: three in a row may be lost.
 pub const RENEWALS: u32 = 4;
@@ -34,6 +36,7 @@ pub struct Board {
     /// In effect, in nanoseconds.
     effective: AtomicU64,
     learned: AtomicU64,
+    waits: Vec<Waits>,
     jitter: Jitter,
     /// Its quantiles when the lease was last worked out, in nanoseconds.
     quantiles: [AtomicU64; jitter::QUANTILES.len()],
@@ -60,6 +63,7 @@ impl Board {
             configured: AtomicU64::new(nanos(time)),
             effective: AtomicU64::new(nanos(time)),
             learned: AtomicU64::new(0),
+            waits: (0..workers).map(|_| Waits::default()).collect(),
             jitter: Jitter::default(),
             quantiles: Default::default(),
         }
@@ -78,6 +82,11 @@ impl Board {
         Duration::from_nanos(self.configured.load(Ordering::Relaxed)) / RENEWALS
     }
 
+    /// To be called by the worker itself: what the kernel says of its thread is looked at when it was silent.
+    pub fn enroll(&self, worker: usize) {
+        self.waits[worker].begin();
+    }
+
     /// A worker has served. One thread renews for all of them.
     pub fn renew(&self, worker: usize, now: Instant) {
         let at = self.since_epoch(now).max(NEVER + 1);
@@ -87,7 +96,12 @@ impl Board {
             return;
         }
         let late = at.saturating_sub(before).saturating_sub(nanos(self.renew_every()));
-        self.jitter.record(Duration::from_nanos(late), Duration::from_nanos(at));
+        // A silence that outlasted the lease was told as such. It says how evenly renewals come only where the worker
+        // was waiting for a processor: from a worker that hung, the next hang must not win time.
+        let outlasted = at - before > self.effective.load(Ordering::Relaxed);
+        if !outlasted || self.waits[worker].explain(at - before) {
+            self.jitter.record(Duration::from_nanos(late), Duration::from_nanos(at));
+        }
         if at.saturating_sub(self.learned.load(Ordering::Relaxed)) >= nanos(LEARN_EVERY) {
             self.learned.store(at, Ordering::Relaxed);
             self.learn();
@@ -137,6 +151,7 @@ impl Board {
     }
 
     fn learn(&self) {
+        self.waits.iter().for_each(Waits::look);
         let measured = jitter::QUANTILES.map(|quantile| self.jitter.quantile(quantile));
         for (slot, value) in self.quantiles.iter().zip(measured) {
             slot.store(nanos(value), Ordering::Relaxed);

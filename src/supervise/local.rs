@@ -1,4 +1,5 @@
 //! Tasks of one thread, which never leave it and end with it.
+#![expect(clippy::disallowed_methods, reason = "driver: the one place that spawns them")]
 
 use std::future::Future;
 

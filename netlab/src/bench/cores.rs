@@ -20,7 +20,7 @@ impl Cores {
     pub fn choose() -> io::Result<Self> {
         let allowed = sched_getaffinity(this_thread())?;
         let mut allowed = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-        match (allowed.next(), allowed.last()) {
+        match (allowed.next(), allowed.next_back()) {
             (Some(load), Some(proxy)) => Ok(Self { proxy, load }),
             _ => Err(io::Error::other("the bench needs two processors: one for the proxy, one for the load")),
         }

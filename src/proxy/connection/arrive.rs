@@ -1,5 +1,4 @@
 //! The arrival of a client: what it must say before it is taken anywhere, within one deadline.
-#![expect(clippy::disallowed_methods, reason = "driver: reads from a client and answers it")]
 
 use std::future::poll_fn;
 use std::io;

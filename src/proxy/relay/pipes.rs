@@ -1,5 +1,4 @@
 //! Pipes for splice(2), kept by each thread for the next connection that moves much.
-#![expect(clippy::disallowed_methods, reason = "driver: owns pipes")]
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;

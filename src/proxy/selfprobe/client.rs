@@ -44,7 +44,9 @@ pub(super) async fn shake(
         }
         match client.read_tls(&mut Reads(stream)) {
             Ok(0) => return proof.await.map_err(lost),
-            Ok(_) => drop(client.process_new_packets().map_err(|error| format!("handshake: {error}"))?),
+            Ok(_) => {
+                client.process_new_packets().map_err(|error| format!("handshake: {error}"))?;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The worker knows better why.
             Err(_) => return proof.await.map_err(lost),
