@@ -57,6 +57,12 @@ pub fn confine(command: &mut Command, namespace: &OwnedFd, own_run: bool) {
     }
 }
 
+/// Lets every other thread of the machine come before the calling one.
+pub fn give_way() {
+    // SAFETY: takes and returns plain integers; 0 is the calling thread (setpriority(2)).
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
 /// Sends a signal to one process.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::Error;
 use crate::moment::Moment;
 use crate::sys::descriptors;
+use crate::sys::namespace::give_way;
 
 mod hello;
 
@@ -79,7 +80,11 @@ impl Attack {
         let begun = Moment::now();
         let spawn = |_| {
             let (tally, plan) = (Arc::clone(&tally), plan.clone());
-            let run = move || run(&tally, &plan, begun);
+            let run = move || {
+                // Strangers have processors of their own. Here they get what those leave whom they are to disturb.
+                give_way();
+                run(&tally, &plan, begun);
+            };
             thread::Builder::new().name("attack".to_owned()).spawn(run).map_err(Error::Thread)
         };
         let threads = (0..THREADS).map(spawn).collect::<Result<_, _>>()?;
