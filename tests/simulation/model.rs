@@ -280,9 +280,7 @@ fn verdict(
         (Some(State::Withdrawn), "below-watermark")
     } else if services.contains(&None) {
         (None, "health-unknown")
-    } else if any(Position::Low) {
-        (None, "starting")
-    } else if served == Served::NotYet {
+    } else if any(Position::Low) || served == Served::NotYet {
         (None, "starting")
     } else if any(Position::Between) {
         // What was up stays up until it is low.
