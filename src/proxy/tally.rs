@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(status.counts.len(), status.bounds.len() + 1);
         assert_eq!((status.counts[0], status.counts[1]), (2, 1));
         assert_eq!((status.counts[15], status.counts[16]), (1, 1));
-        assert!((status.sum - 7200.000_202).abs() < 1e-9);
+        assert!((status.sum - 7_200.000_202).abs() < 1e-9);
     }
 
     #[test]

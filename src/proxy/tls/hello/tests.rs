@@ -71,7 +71,8 @@ fn what_a_browser_asks_for_is_read() {
 fn names_are_names_or_refused() {
     let long = [b"a".repeat(63), b"b".repeat(63), b"c".repeat(63), b"d".repeat(61)].join(&b'.');
     assert_eq!(name_of(&[&long]).unwrap().map(|name| name.len()), Some(253));
-    let table: [(&[u8], Result<Option<&str>, HelloError>); 14] = [
+    type Asked = Result<Option<&'static str>, HelloError>;
+    let table: [(&[u8], Asked); 14] = [
         (b"a.example", Ok(Some("a.example"))),
         (b"a.example.", Ok(Some("a.example"))),
         (b"xn--bcher-kva.example", Ok(Some("xn--bcher-kva.example"))),
