@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use self::arrive::{Arrival, Arrived, arrive, header, in_time, must_speak};
+use self::arrive::{Arrival, Arrived, arrive, at_once, header, in_time};
 use self::introduce::Introduced;
 use self::reach::{Reached, reach};
 use self::silence::Silence;
@@ -23,7 +23,7 @@ use super::admission::{Admitted, Refused};
 use super::desk::Proof;
 use super::ejection::{self, Failed};
 use super::end::{End, Kind};
-use super::plan::{Door, Standing};
+use super::plan::{Door, Entrance, Standing};
 use super::relay::{Outcome, Relay, RelayEnd, Side};
 use super::roll::Entry;
 use super::source::Source;
@@ -79,7 +79,7 @@ pub(super) async fn live(
         && let Some(tell) = shared.totals.desk.take(from)
     {
         let proof = match Stream::new(socket, true) {
-            Ok(client) => prove(&shared, &door, client, from).await,
+            Ok(client) => Box::pin(prove(&shared, &door, client, from)).await,
             Err(error) => Proof::Failed(error.to_string()),
         };
         // Whoever waits no longer needs no answer.
@@ -103,28 +103,18 @@ pub(super) async fn live(
 }
 
 async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entry>) -> End {
+    shared.serve();
     let speaks_for_others = speaks_for_others(door, entry.client.get().ip());
-    let arrival = async {
-        let mut said = Vec::new();
-        let mut admitted = None;
-        let mut went_to = door.key.address;
-        if speaks_for_others {
-            let header = header(&client, &mut said).await?;
-            if let Some(source) = header.source.filter(|_| !header.local) {
-                entry.client.set(source);
-                went_to = header.destination.unwrap_or(went_to);
-            }
-            let source = Some(entry.client.get().ip());
-            admitted =
-                admit(shared, door, source).map_err(|why| End::because(of_refusal(why), why.to_string()))?;
-        }
-        Ok((arrive(shared, door, &client, said).await?, admitted, went_to))
-    };
-    let arrived = if must_speak(door, speaks_for_others) {
-        in_time(shared, door.handshake, arrival).await
-    } else {
+    let arrived = match &door.entrance {
         // Nothing to wait for, so nothing to wait no longer than.
-        arrival.await
+        Entrance::Service(service) if !speaks_for_others => {
+            Ok((at_once(service, Vec::new()), None, door.key.address))
+        }
+        // In a place of its own: what this needs, a connection that relays for hours does not.
+        _ => {
+            let arrival = listen_to(shared, door, &client, entry, speaks_for_others);
+            Box::pin(in_time(shared, door.handshake, arrival)).await
+        }
     };
     let (Arrived { service: name, mut first, tls, server_name, to }, _admitted, went_to) = match arrived {
         Ok(arrived) => arrived,
@@ -210,6 +200,30 @@ async fn prove(shared: &Rc<Shared>, door: &Door, client: Stream, from: SocketAdd
         Ok(_) => Proof::Served,
         Err(end) => failed(end),
     }
+}
+
+/// What a client says before it is taken anywhere: who it is, its place at the door, and where it went.
+async fn listen_to(
+    shared: &Shared,
+    door: &Door,
+    client: &Stream,
+    entry: &Entry,
+    speaks_for_others: bool,
+) -> Result<(Arrived, Option<Admitted>, SocketAddr), End> {
+    let mut said = Vec::new();
+    let mut admitted = None;
+    let mut went_to = door.key.address;
+    if speaks_for_others {
+        let header = header(client, &mut said).await?;
+        if let Some(source) = header.source.filter(|_| !header.local) {
+            entry.client.set(source);
+            went_to = header.destination.unwrap_or(went_to);
+        }
+        let source = Some(entry.client.get().ip());
+        admitted =
+            admit(shared, door, source).map_err(|why| End::because(of_refusal(why), why.to_string()))?;
+    }
+    Ok((arrive(shared, door, client, said).await?, admitted, went_to))
 }
 
 /// A backend failed a client.

@@ -21,7 +21,8 @@ pub async fn dial(to: SocketAddr, within: Duration) -> io::Result<Stream> {
     if is_connected {
         return Ok(stream);
     }
-    timeout(within, poll_fn(|context| stream.poll_connected(context)))
+    // Few wait here, and those not for long: their timers need no room in every connection.
+    Box::pin(timeout(within, poll_fn(|context| stream.poll_connected(context))))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     Ok(stream)

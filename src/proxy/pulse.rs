@@ -58,11 +58,11 @@ impl Wrist {
         Self { board: Some(Arc::clone(board)), ..self }
     }
 
-    /// To be called on the worker's thread.
-    pub(super) fn enroll(&self, worker: usize) {
-        if let Some(board) = &self.board {
-            board.enroll(worker);
-        }
+    /// To be called on the worker's thread: where it tells of what it does.
+    pub(super) fn enroll(&self, worker: usize) -> Option<Arc<Board>> {
+        let board = self.board.clone()?;
+        board.enroll(worker);
+        Some(board)
     }
 
     /// Relays what is sent through, like any connection's octets, for as long as the thread lives.
@@ -148,6 +148,7 @@ async fn feel(
         }
         let mut tick = interval(every.max(Duration::from_millis(1)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut deeds = board.deeds(worker);
         loop {
             tokio::select! {
                 changed = plan.changed() => match changed {
@@ -164,8 +165,15 @@ async fn feel(
                         Err(error) => return Err(error),
                     }
                 }
-                // A line that is full says enough: the worker takes nothing out.
-                _ = tick.tick() => drop(into.try_write(&[0])),
+                _ = tick.tick() => {
+                    // Whoever is busy with clients serves, though a pulse may wait behind a thousand of them.
+                    let done = board.deeds(worker);
+                    if std::mem::replace(&mut deeds, done) != done {
+                        board.renew(worker, Instant::now());
+                    }
+                    // A line that is full says enough: the worker takes nothing out.
+                    drop(into.try_write(&[0]));
+                }
             }
         }
     }

@@ -203,6 +203,11 @@ impl<P: Patience + Unpin> Relay<P> {
             // What it has said before may still be on its way: its own direction tells the end.
             Fault::Sink(error) => {
                 flow.stage = Stage::Broken;
+                // The kernel tells of a RST once: whoever reads there now would take it for an orderly end.
+                match source {
+                    Side::Client => self.down.source_is_gone = true,
+                    Side::Backend => self.up.source_is_gone = true,
+                }
                 self.broken.get_or_insert((sink, error));
                 Ok(Waits::Nothing)
             }

@@ -28,6 +28,7 @@ use crate::catalog::traffic::Closing;
 use crate::catalog::view::View;
 use crate::config::listen::Protocol;
 use crate::observe::status::traffic::RollCall;
+use crate::supervise::lease::Board;
 use crate::supervise::local::spawn_for_the_thread;
 use crate::sys::datagram::Batch;
 
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     /// What came before is to be closed, by address; and everything, once the process goes.
     closing: RefCell<Arc<Closing>>,
     is_leaving: Cell<bool>,
+    /// Where this worker's lease stands.
+    board: Option<Arc<Board>>,
     /// Borrowed between two awaits only.
     pub(super) batch: RefCell<Batch>,
     started: Instant,
@@ -63,6 +66,13 @@ impl Shared {
     /// The counts of a service of the plan.
     pub(super) fn tally(&self, service: &str) -> Option<Arc<Tally>> {
         self.plan.borrow().tallies.get(service).map(Arc::clone)
+    }
+
+    /// Something was done for a client.
+    pub(super) fn serve(&self) {
+        if let Some(board) = &self.board {
+            board.serve(self.index);
+        }
     }
 
     /// Whether a connection to this address that began then is to be closed.
@@ -127,7 +137,7 @@ impl Worker {
     /// [`ProxyError::Gone`] when the owner of the plan or of the view has ended.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ProxyError> {
         let Self { index, mut plan, mut view, totals, mut asked, wrist, mut closing, started } = self;
-        wrist.enroll(index);
+        let board = wrist.enroll(index);
         spawn_for_the_thread(wrist.relay()?);
         let seed =
             (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ started.elapsed().as_nanos() as u64;
@@ -141,6 +151,7 @@ impl Worker {
             sampler: Sampler::new(started),
             closing: RefCell::new(closing.borrow_and_update().clone()),
             is_leaving: Cell::new(false),
+            board,
             batch: RefCell::default(),
             started,
             now: Cell::new(Instant::now()),

@@ -37,9 +37,18 @@ pub struct Board {
     effective: AtomicU64,
     learned: AtomicU64,
     waits: Vec<Waits>,
+    /// What each worker has done; written by it alone.
+    deeds: Vec<Deeds>,
     jitter: Jitter,
     /// Its quantiles when the lease was last worked out, in nanoseconds.
     quantiles: [AtomicU64; jitter::QUANTILES.len()],
+}
+
+/// A cache line for each worker: they count at the same time.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Deeds {
+    done: AtomicU64,
 }
 
 const NEVER: u64 = 0;
@@ -64,6 +73,7 @@ impl Board {
             effective: AtomicU64::new(nanos(time)),
             learned: AtomicU64::new(0),
             waits: (0..workers).map(|_| Waits::default()).collect(),
+            deeds: (0..workers).map(|_| Deeds::default()).collect(),
             jitter: Jitter::default(),
             quantiles: Default::default(),
         }
@@ -85,6 +95,19 @@ impl Board {
     /// To be called by the worker itself: what the kernel says of its thread is looked at when it was silent.
     pub fn enroll(&self, worker: usize) {
         self.waits[worker].begin();
+    }
+
+    /// To be called by the worker itself, whenever it has done something for a client.
+    pub fn serve(&self, worker: usize) {
+        let done = &self.deeds[worker].done;
+        // Nobody else writes here.
+        done.store(done.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+
+    /// What a worker has done so far: another number than before says that it has served since.
+    #[must_use]
+    pub fn deeds(&self, worker: usize) -> u64 {
+        self.deeds[worker].done.load(Ordering::Acquire)
     }
 
     /// A worker has served. One thread renews for all of them.

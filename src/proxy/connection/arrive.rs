@@ -43,9 +43,9 @@ pub(super) struct Arrival {
     pub(super) agreed: Agreed,
 }
 
-/// Whether somebody has to say something before it is taken anywhere.
-pub(super) fn must_speak(door: &Door, speaks_for_others: bool) -> bool {
-    speaks_for_others || matches!(door.entrance, Entrance::Named(_))
+/// Who need not say anything, at a door that leads to one service.
+pub(super) fn at_once(service: &Arc<str>, first: Vec<u8>) -> Arrived {
+    Arrived { service: Arc::clone(service), first, tls: None, server_name: None, to: None }
 }
 
 /// Waits for what the client must say; `said` is what it has said already.
@@ -56,10 +56,7 @@ pub(super) async fn arrive(
     said: Vec<u8>,
 ) -> Result<Arrived, End> {
     match &door.entrance {
-        Entrance::Service(service) => {
-            let service = Arc::clone(service);
-            Ok(Arrived { service, first: said, tls: None, server_name: None, to: None })
-        }
+        Entrance::Service(service) => Ok(at_once(service, said)),
         Entrance::Named(names) => by_name(shared, names, client, said).await,
     }
 }

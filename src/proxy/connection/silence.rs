@@ -39,6 +39,7 @@ impl Patience for Silence {
         if down > 0 && !std::mem::replace(&mut self.has_served, true) {
             ejection::served(&self.service, self.index, self.shared.ms(self.shared.coarse_now()));
         }
+        self.shared.serve();
         self.entry.moved.set(self.shared.coarse_now());
         self.entry.up.set(up);
         self.entry.down.set(down);

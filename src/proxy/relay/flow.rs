@@ -56,6 +56,8 @@ pub(super) struct Flow {
     pub(super) stage: Stage,
     /// Octets handed to the sink's kernel.
     pub(super) carried: u64,
+    /// The source is known to be gone: what looks like its end is none to pass on.
+    pub(super) source_is_gone: bool,
     /// There are octets of the client in memory that have not been looked at.
     pub(super) unopened: bool,
     full_reads: u8,
@@ -72,7 +74,14 @@ enum Rest {
 
 impl Flow {
     pub(super) fn new() -> Self {
-        Self { stage: Stage::Open, carried: 0, unopened: false, full_reads: 0, rest: Rest::Nothing }
+        Self {
+            stage: Stage::Open,
+            carried: 0,
+            source_is_gone: false,
+            unopened: false,
+            full_reads: 0,
+            rest: Rest::Nothing,
+        }
     }
 
     /// Whether nothing moves here any more.
@@ -112,7 +121,9 @@ impl Flow {
                 return Ok(Waits::Sink);
             }
             if self.stage == Stage::Ending {
-                sink.finish();
+                if !self.source_is_gone {
+                    sink.finish();
+                }
                 self.stage = Stage::Done;
                 return Ok(Waits::Nothing);
             }

@@ -132,7 +132,9 @@ impl Sealed {
                 return Ok(Waits::Sink);
             }
             if down.stage == Stage::Ending {
-                client.finish();
+                if !down.source_is_gone {
+                    client.finish();
+                }
                 down.stage = Stage::Done;
                 return Ok(Waits::Nothing);
             }
@@ -169,9 +171,11 @@ impl Sealed {
             }
             self.sealed += got as u64;
             // The end is there already: our close_notify and it travel with the last octets.
-            let ended = got == 0 || backend.is_at_end();
+            let ended = got == 0 || (!down.source_is_gone && backend.is_at_end());
             scratch.out.clear();
-            if ended {
+            if ended && down.source_is_gone {
+                down.stage = Stage::Ending;
+            } else if ended {
                 self.session.close(&mut scratch.out);
                 buffer[end..end + scratch.out.len()].copy_from_slice(&scratch.out);
                 end += scratch.out.len();

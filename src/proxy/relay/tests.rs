@@ -187,3 +187,17 @@ fn a_backend_that_was_slow_gets_everything_once_it_reads() {
     drop(writer.join().unwrap());
     assert!(matches!(relay.join().unwrap().end, RelayEnd::Finished));
 }
+
+#[test]
+fn a_backend_that_resets_at_once_is_no_orderly_end() {
+    for _ in 0..50 {
+        let (mut client, backend, relay) = relay(b"");
+        socket2::SockRef::from(&backend).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(backend);
+        // Whoever is told of the RST first is told alone.
+        let told = client.write_all(b"question").and_then(|()| client.read(&mut [0; 8]));
+        let error = told.expect_err("a RST, not an end").kind();
+        assert!(matches!(error, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{error}");
+        relay.join().unwrap();
+    }
+}
