@@ -99,6 +99,7 @@ fn set_options(socket: &SockRef<'_>, fd: &impl AsFd, options: &SocketOptions) ->
             &TcpKeepalive::new().with_time(options.keepalive).with_interval(every).with_retries(3),
         )?;
     }
+    kernel::send_at_once(fd.as_fd());
     kernel::set_user_timeout(fd.as_fd(), options.user_timeout)?;
     kernel::set_defer_accept(fd.as_fd(), if options.defer_accept { DEFERRED } else { 0 })
 }

@@ -150,6 +150,7 @@ impl<P: Patience + Unpin> Relay<P> {
         scratch: &mut Scratch,
     ) -> Poll<RelayEnd> {
         let sides = (&self.client, &self.backend);
+        self.up.is_last = self.down.stage == Stage::Done;
         let up = match &mut self.sealed {
             None => self.up.pump(context, sides.0, sides.1, buffer),
             Some(sealed) => sealed.open(context, sides, (&mut self.up, &mut self.down), buffer, scratch),
@@ -159,6 +160,7 @@ impl<P: Patience + Unpin> Relay<P> {
             Err(end) => return Poll::Ready(end),
         };
         let sides = (&self.client, &self.backend);
+        self.down.is_last = self.up.stage == Stage::Done;
         let down = match &mut self.sealed {
             None => self.down.pump(context, sides.1, sides.0, buffer),
             Some(sealed) => sealed.seal(context, sides, &mut self.down, buffer, scratch),

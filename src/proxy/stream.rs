@@ -22,16 +22,32 @@ pub struct Stream {
     unread: Cell<bool>,
     /// There was no room the last time: wait before trying.
     full: Cell<bool>,
+    nagle: Cell<Nagle>,
+}
+
+/// Whether the kernel may hold back small segments. A first one it never does, so a connection that sends only one
+/// need not forbid it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nagle {
+    Unsent,
+    SentOnce,
+    Forbidden,
 }
 
 impl Stream {
-    /// Takes over a nonblocking socket. `eager`: there is probably something to read already.
+    /// Takes over a nonblocking socket. `accepted`: its listener's small segments leave at once, so its own do; and
+    /// there is probably something to read already.
     ///
     /// # Errors
     /// The kernel's: no room for another watch.
-    pub fn new(socket: OwnedFd, eager: bool) -> io::Result<Self> {
-        kernel::send_at_once(socket.as_fd());
-        Ok(Self { fd: kernel::watch(socket)?, unread: Cell::new(eager), full: Cell::new(false) })
+    pub fn new(socket: OwnedFd, accepted: bool) -> io::Result<Self> {
+        let nagle = if accepted { Nagle::Forbidden } else { Nagle::Unsent };
+        Ok(Self {
+            fd: kernel::watch(socket)?,
+            unread: Cell::new(accepted),
+            full: Cell::new(false),
+            nagle: Cell::new(nagle),
+        })
     }
 
     /// Receives at most the buffer's length, which is not 0; `Ok(0)` is the end of the stream.
@@ -62,6 +78,9 @@ impl Stream {
                 Ok(got) => {
                     // What its edge told of may still be there.
                     self.unread.set(got == most);
+                    if got < most && !self.has(Interest::PRIORITY) {
+                        self.forget_edge();
+                    }
                     return Poll::Ready(Ok(got));
                 }
                 done => return Poll::Ready(done),
@@ -147,6 +166,9 @@ impl Stream {
     pub fn poll_connected(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let guard = ready!(self.fd.poll_write_ready(context))?;
         drop(guard);
+        if !self.has(Interest::ERROR) {
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(kernel::pending_error(self.as_fd()).map_or(Ok(()), Err))
     }
 
@@ -192,6 +214,14 @@ impl Stream {
         context: &mut Context<'_>,
         mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        match self.nagle.get() {
+            Nagle::Forbidden => {}
+            Nagle::Unsent => self.nagle.set(Nagle::SentOnce),
+            Nagle::SentOnce => {
+                kernel::send_at_once(self.as_fd());
+                self.nagle.set(Nagle::Forbidden);
+            }
+        }
         if !self.full.get() {
             match act(self.as_fd()) {
                 Err(error) if is_retry(&error) => self.full.set(true),
@@ -209,6 +239,12 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// What the last edge told of has been read.
+    fn forget_edge(&self) {
+        // A try that finds nothing is how the watch is told.
+        let _ = self.fd.try_io(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 
     /// Whether the last edges told of this; urgent data and the end of the stream share a bit.

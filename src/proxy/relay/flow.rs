@@ -58,6 +58,8 @@ pub(super) struct Flow {
     pub(super) carried: u64,
     /// The source is known to be gone: what looks like its end is none to pass on.
     pub(super) source_is_gone: bool,
+    /// The other direction has finished: the sink is closed next, which tells it the end as well.
+    pub(super) is_last: bool,
     /// There are octets of the client in memory that have not been looked at.
     pub(super) unopened: bool,
     full_reads: u8,
@@ -78,6 +80,7 @@ impl Flow {
             stage: Stage::Open,
             carried: 0,
             source_is_gone: false,
+            is_last: false,
             unopened: false,
             full_reads: 0,
             rest: Rest::Nothing,
@@ -121,10 +124,7 @@ impl Flow {
                 return Ok(Waits::Sink);
             }
             if self.stage == Stage::Ending {
-                if !self.source_is_gone {
-                    sink.finish();
-                }
-                self.stage = Stage::Done;
+                self.finish(sink);
                 return Ok(Waits::Nothing);
             }
             let waits = if self.full_reads < FULL_READS {
@@ -137,6 +137,14 @@ impl Flow {
             }
         }
         Ok(Waits::Turn)
+    }
+
+    /// Passes the source's end on, behind all that was sent.
+    pub(super) fn finish(&mut self, sink: &Stream) {
+        if !self.source_is_gone && !self.is_last {
+            sink.finish();
+        }
+        self.stage = Stage::Done;
     }
 
     /// Sends what rests.

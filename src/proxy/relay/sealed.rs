@@ -68,8 +68,7 @@ impl Sealed {
                 up.stage = Stage::Ending;
             }
             if up.stage == Stage::Ending {
-                backend.finish();
-                up.stage = Stage::Done;
+                up.finish(backend);
                 return Ok(Waits::Nothing);
             }
             let kept = self.partial.len();
@@ -132,10 +131,7 @@ impl Sealed {
                 return Ok(Waits::Sink);
             }
             if down.stage == Stage::Ending {
-                if !down.source_is_gone {
-                    client.finish();
-                }
-                down.stage = Stage::Done;
+                down.finish(client);
                 return Ok(Waits::Nothing);
             }
             scratch.out.clear();
