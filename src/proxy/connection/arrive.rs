@@ -152,7 +152,10 @@ async fn shake(
     loop {
         let step = handshake.advance(&mut incoming, &mut out, plain);
         if !out.is_empty() {
-            let sent = send(client, &out).await;
+            // What ends our part of TLS 1.3 are tickets, which nobody waits for: they travel with the first octets of
+            // the backend, or after the kernel's 200 ms (tcp(7), MSG_MORE).
+            let may_wait = matches!(&step, Ok(Step::Done(_, agreed)) if agreed.is_v13);
+            let sent = send(client, &out, may_wait).await;
             out.clear();
             if step.is_ok() {
                 sent?;
@@ -186,10 +189,10 @@ async fn read(client: &Stream, said: &mut Vec<u8>) -> Result<(), End> {
     }
 }
 
-async fn send(client: &Stream, octets: &[u8]) -> Result<(), End> {
+async fn send(client: &Stream, octets: &[u8], more: bool) -> Result<(), End> {
     let mut sent = 0;
     while sent < octets.len() {
-        let more = poll_fn(|context| client.poll_send(context, &octets[sent..], false)).await;
+        let more = poll_fn(|context| client.poll_send(context, &octets[sent..], more)).await;
         sent += more.map_err(|error: io::Error| End::because(Kind::ClientReset, error.to_string()))?;
     }
     Ok(())
@@ -197,5 +200,5 @@ async fn send(client: &Stream, octets: &[u8]) -> Result<(), End> {
 
 /// A last word; whether it arrives does not matter.
 async fn tell(client: &Stream, octets: &[u8]) {
-    let _ = send(client, octets).await;
+    let _ = send(client, octets, false).await;
 }

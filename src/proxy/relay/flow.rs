@@ -9,12 +9,16 @@ use super::pipes::{self, Pipe};
 use crate::proxy::stream::Stream;
 use crate::proxy::tls::session::TlsError;
 
-/// After so many reads in a row that filled the buffer, octets are spliced.
-const FULL_READS: u8 = 2;
+/// A read of so much, or what fills the buffer, is a large one: moving pages costs less than copying them twice.
+const LARGE: usize = 32 << 10;
+/// After so many large reads in a row octets are spliced.
+const LARGE_READS: u8 = 2;
+/// A splice of less than this was not worth its pipe.
+const SMALL: usize = 16 << 10;
+/// After so many small splices in a row octets are copied again.
+const SMALL_SPLICES: u8 = 8;
 /// Rounds of one direction before others have their turn.
 pub(super) const ROUNDS: u32 = 8;
-/// A splice that finds less than this before the source runs dry was not worth its pipe.
-const WORTHWHILE: usize = 64 << 10;
 
 /// Places that one system call sends from.
 const MOST_PLACES: usize = 32;
@@ -62,9 +66,36 @@ pub(super) struct Flow {
     pub(super) is_last: bool,
     /// There are octets of the client in memory that have not been looked at.
     pub(super) unopened: bool,
-    full_reads: u8,
+    way: Way,
     /// Read and not sent; freed when empty.
     rest: Rest,
+}
+
+/// How octets move, and how many times in a row the other way would have been better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Copy { large: u8 },
+    Splice { small: u8 },
+}
+
+impl Way {
+    const BEGIN: Self = Self::Copy { large: 0 };
+
+    /// After so many octets were moved at once.
+    fn after(self, moved: usize, is_full: bool) -> Self {
+        match self {
+            Self::Copy { large } if is_full || moved >= LARGE => match large + 1 {
+                LARGE_READS => Self::Splice { small: 0 },
+                large => Self::Copy { large },
+            },
+            Self::Splice { small } if moved < SMALL => match small + 1 {
+                SMALL_SPLICES => Self::BEGIN,
+                small => Self::Splice { small },
+            },
+            Self::Copy { .. } => Self::BEGIN,
+            Self::Splice { .. } => Self::Splice { small: 0 },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -82,7 +113,7 @@ impl Flow {
             source_is_gone: false,
             is_last: false,
             unopened: false,
-            full_reads: 0,
+            way: Way::BEGIN,
             rest: Rest::Nothing,
         }
     }
@@ -127,10 +158,9 @@ impl Flow {
                 self.finish(sink);
                 return Ok(Waits::Nothing);
             }
-            let waits = if self.full_reads < FULL_READS {
-                self.copy(context, source, sink, buffer)?
-            } else {
-                self.splice(context, source)?
+            let waits = match self.way {
+                Way::Copy { .. } => self.copy(context, source, sink, buffer)?,
+                Way::Splice { .. } => self.splice(context, source)?,
             };
             if let Some(waits) = waits {
                 return Ok(waits);
@@ -282,7 +312,7 @@ impl Flow {
                 }
             }
         }
-        self.full_reads = if got == buffer.len() { self.full_reads + 1 } else { 0 };
+        self.way = self.way.after(got, got == buffer.len());
         self.offer(context, sink, &buffer[..got], ended)?;
         if let Some(fault) = failed {
             return Err(fault);
@@ -296,7 +326,7 @@ impl Flow {
     /// Fills a pipe, which the next round empties.
     fn splice(&mut self, context: &mut Context<'_>, source: &Stream) -> Result<Option<Waits>, Fault> {
         let Some(pipe) = pipes::take() else {
-            self.full_reads = 0;
+            self.way = Way::BEGIN;
             return Ok(None);
         };
         match source.poll_splice_in(context, pipe.write.as_fd(), pipe.capacity) {
@@ -306,9 +336,7 @@ impl Flow {
                 Ok(None)
             }
             Poll::Ready(Ok(held)) => {
-                if held < WORTHWHILE {
-                    self.full_reads = 0;
-                }
+                self.way = self.way.after(held, false);
                 self.rest = Rest::InPipe { pipe, held };
                 Ok(None)
             }
@@ -317,7 +345,7 @@ impl Flow {
                 match error.kind() {
                     // A kernel or a socket that cannot splice: copy.
                     io::ErrorKind::InvalidInput => {
-                        self.full_reads = 0;
+                        self.way = Way::BEGIN;
                         Ok(None)
                     }
                     _ => Err(Fault::Source(error)),
