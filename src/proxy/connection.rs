@@ -89,17 +89,38 @@ pub(super) async fn live(
     let _counted = (places, door.flows.begin(), Inside::new(&door.standing));
     let entered = shared.roll.enter(from, door.key, Instant::now());
     let entry = &entered.entry;
+    let fallen = Fallen { shared: &shared, entry };
     let end = match Stream::new(socket, true) {
         Ok(client) => serve(&shared, &door, client, entry).await,
         Err(error) => End::because(Kind::Starved, error.to_string()),
     };
+    drop(fallen);
+    finish(&shared, entry, &end);
+}
+
+/// Counts an end and logs it.
+fn finish(shared: &Shared, entry: &Entry, end: &End) {
     let now = Instant::now();
     let tally = entry.service.get().and_then(|service| shared.tally(service));
     if let Some(tally) = &tally {
         tally.end(end.kind);
         tally.duration.observe(now.saturating_duration_since(entry.began));
     }
-    log(&shared, entry, &end, now);
+    log(shared, entry, end, now);
+}
+
+/// A panic ends one connection, as any other end does; the thread lives on, and the others with it.
+struct Fallen<'c> {
+    shared: &'c Shared,
+    entry: &'c Entry,
+}
+
+impl Drop for Fallen<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            finish(self.shared, self.entry, &End::because(Kind::Fault, "a fault of ours, see the log"));
+        }
+    }
 }
 
 async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entry>) -> End {
@@ -176,7 +197,7 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     tally.down.fetch_add(outcome.down, Ordering::Relaxed);
     carried.up.fetch_add(outcome.up, Ordering::Relaxed);
     carried.down.fetch_add(outcome.down, Ordering::Relaxed);
-    of_relay(outcome)
+    of_relay(outcome, shared.is_leaving())
 }
 
 /// Takes a connection of our own as far as a client's would come.
@@ -239,12 +260,12 @@ pub(super) fn blame(shared: &Shared, service: &Service, index: usize) {
     }
 }
 
-fn of_relay(outcome: Outcome) -> End {
+fn of_relay(outcome: Outcome, is_leaving: bool) -> End {
     match outcome.end {
         RelayEnd::Finished => End::of(Kind::Finished),
         RelayEnd::Tls(error) => End::because(Kind::TlsRefused, error.to_string()),
         RelayEnd::Idle => End::of(Kind::Idle),
-        RelayEnd::Drained => End::of(Kind::Drained),
+        RelayEnd::Drained => End::of(if is_leaving { Kind::Stopped } else { Kind::Drained }),
         RelayEnd::Overloaded => End::because(Kind::MemoryLimited, "proxy.memory is used up"),
         RelayEnd::Failed(Side::Client, error) => End::because(Kind::ClientReset, error.to_string()),
         RelayEnd::Failed(Side::Backend, error) if outcome.down == 0 => {

@@ -80,6 +80,11 @@ impl Shared {
         self.is_leaving.get() || self.closing.borrow().get(&address).is_some_and(|before| began < *before)
     }
 
+    /// Whether the process takes its leave, and all that is still open with it.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.get()
+    }
+
     /// The time to within a tick, for what is only shown.
     pub(super) fn coarse_now(&self) -> Instant {
         self.now.get()
@@ -197,6 +202,7 @@ impl Worker {
         while Instant::now() < until {
             sleep(Duration::from_millis(10)).await;
             let now = Instant::now();
+            shared.now.set(now);
             shared.wheel.tick(now - started);
             if shared.totals.open() > 0 {
                 quiet_since = now;
