@@ -62,7 +62,9 @@ pub(super) fn speaks_for_others(door: &Door, from: IpAddr) -> bool {
 fn of_refusal(refused: Refused) -> Kind {
     match refused {
         Refused::ListenerFull => Kind::ListenerLimited,
-        Refused::SourceFull | Refused::SourceTooFast | Refused::NetTooFast => Kind::SourceLimited,
+        Refused::SourceFull | Refused::SourceTooFast | Refused::SiteFull | Refused::SiteTooFast => {
+            Kind::SourceLimited
+        }
     }
 }
 
