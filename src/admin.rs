@@ -1,5 +1,6 @@
 //! How operators ask and command the running process: HTTP over a Unix socket, and what the command line makes of it.
 
+mod choice;
 pub mod client;
 pub mod follow;
 mod fresh;
@@ -22,7 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::observe::journal::Entry;
 use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::Recorder;
-use crate::observe::status::traffic::{ConnectionStatus, ProxyStatus, RollCall};
+use crate::observe::status::choice::ChoiceCall;
+use crate::observe::status::traffic::{CertificateStatus, ConnectionStatus, ProxyStatus, RollCall};
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, SentRoute, ServiceStatus};
 
 /// What the room is given. Publishers fill the ages in their documents when they publish, and
@@ -36,6 +38,8 @@ pub struct Inputs {
     pub proxy: watch::Receiver<Arc<ProxyStatus>>,
     /// One for each worker of the proxy; a worker that hangs answers nothing.
     pub roll_calls: Vec<mpsc::Sender<RollCall>>,
+    /// Where clients would be taken; the data plane answers.
+    pub choices: mpsc::Sender<ChoiceCall>,
     /// Published when there are new entries, and only then.
     pub events: watch::Receiver<Arc<Recent>>,
     pub recorder: Recorder,
@@ -111,6 +115,9 @@ pub struct Status {
     pub neighbors: Vec<Arc<NeighborStatus>>,
     pub prefixes: Vec<PrefixStatus>,
     pub services: Vec<ServiceStatus>,
+    /// What clients are shown.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
 }
 
 /// Why a prefix is as it is: the document of `/v1/explain`.
@@ -183,7 +190,13 @@ pub enum AdminError {
 impl Status {
     /// One POP with every kind of thing in it.
     fn sample() -> Self {
-        use crate::observe::samples::{neighbors, prefixes, process, services};
-        Self { process: process(), neighbors: neighbors(), prefixes: prefixes(), services: services() }
+        use crate::observe::samples::{certificates, neighbors, prefixes, process, services};
+        Self {
+            process: process(),
+            neighbors: neighbors(),
+            prefixes: prefixes(),
+            services: services(),
+            certificates: certificates(),
+        }
     }
 }

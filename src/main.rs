@@ -1,9 +1,12 @@
 //! The command line: arguments, runtimes, exit codes.
 
+#[path = "main/check.rs"]
+mod check;
 #[path = "main/transaction.rs"]
 mod transaction;
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,12 +15,14 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use edgeproxy::admin::client::Client;
 use edgeproxy::admin::follow::{self, Wanted};
+use edgeproxy::admin::routes::choice;
 use edgeproxy::admin::{AdminError, Connections, Explanation, Status, Told, query, screen};
 use edgeproxy::config::diff::diff;
 use edgeproxy::config::duration;
 use edgeproxy::config::environment::Environment;
 use edgeproxy::config::generation::begin;
 use edgeproxy::config::load::{LoadError, load};
+use edgeproxy::observe::status::choice::ChoiceStatus;
 use edgeproxy::observe::status::traffic::ProxyStatus;
 use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
 use serde::Serialize;
@@ -81,13 +86,25 @@ enum Command {
         service: Option<String>,
         /// Only those of this client's address.
         #[arg(long)]
-        client: Option<std::net::IpAddr>,
+        client: Option<IpAddr>,
         /// At most so many, 10000 at most.
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
     },
-    /// Say why a prefix (or the prefix around an address) is announced or not, and what would change it.
-    Explain { prefix: String },
+    /// Say why a prefix is announced or not; or where a service would take a client now, and why not elsewhere.
+    #[command(override_usage = "edgeproxy explain [OPTIONS] <PREFIX>\n       \
+        edgeproxy explain [OPTIONS] --client <ADDRESS> --service <SERVICE>")]
+    Explain {
+        /// A prefix, or an address in it: why it is announced or not, and what would change that.
+        #[arg(required_unless_present_any = ["client", "service"], conflicts_with_all = ["client", "service"])]
+        prefix: Option<String>,
+        /// A client's address: where it would be taken now.
+        #[arg(long, value_name = "ADDRESS", requires = "service", value_parser = choice::address)]
+        client: Option<IpAddr>,
+        /// The service that the client wants.
+        #[arg(long, requires = "client")]
+        service: Option<String>,
+    },
     /// Show what happened: verdicts, decisions, what neighbors were sent, and what operators did.
     Events {
         /// Go on with what comes, until Ctrl-C.
@@ -217,18 +234,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
     let client = Client::new(socket);
     match command {
         Command::Run { file, state } => run(&file, state, environment),
-        Command::Check { file } => {
-            let config = load(&file)?;
-            let text = format!(
-                "{}: good, generation {} ({} neighbors, {} prefixes, {} services)\n",
-                file.display(),
-                config.generation,
-                config.bgp.neighbors.len(),
-                config.anycast.len(),
-                config.services.len()
-            );
-            Ok(if json { line(&json!({ "valid": true, "generation": config.generation })) } else { text })
-        }
+        Command::Check { file } => check::check(&file, json),
         Command::Diff { files } => match &files[..] {
             [old, new] => {
                 let diff = diff(&load(old)?, &load(new)?);
@@ -257,7 +263,13 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             }
             ask(show(&client, &target, json, |answer: Connections| screen::connections(&answer)))
         }
-        Command::Explain { prefix } => {
+        Command::Explain { client: Some(from), service: Some(service), .. } => {
+            let (from, service) = (query::encode(&from.to_string()), query::encode(&service));
+            let target = format!("/v1/explain?client={from}&service={service}");
+            ask(show(&client, &target, json, |choice: ChoiceStatus| screen::choice(&choice)))
+        }
+        Command::Explain { prefix, .. } => {
+            let prefix = prefix.unwrap_or_default();
             let target = format!("/v1/explain?prefix={}", query::encode(&prefix));
             ask(show(&client, &target, json, |explanation: Explanation| screen::explain(&explanation)))
         }

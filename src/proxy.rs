@@ -9,10 +9,12 @@ mod dial;
 mod door;
 pub mod ejection;
 pub mod end;
+pub mod explain;
 pub mod header;
 pub mod plan;
 pub mod pulse;
 pub mod relay;
+pub mod reminder;
 pub mod report;
 mod roll;
 pub mod selfprobe;
@@ -23,6 +25,7 @@ pub mod tls;
 pub mod totals;
 pub mod udp;
 pub mod wheel;
+pub mod why;
 pub mod worker;
 
 /// Why a part of the data plane ended.

@@ -23,6 +23,10 @@ fn wrong_usage_exits_2_and_says_how_on_standard_error() {
         &["fly"],
         &["check"],
         &["explain"],
+        &["explain", "--client", "203.0.113.7"],
+        &["explain", "--service", "web"],
+        &["explain", "198.51.100.0/24", "--service", "web"],
+        &["explain", "198.51.100.0/24", "--client", "203.0.113.7", "--service", "web"],
         &["diff"],
         &["diff", "a", "b", "c"],
         &["status", "--loud"],
@@ -40,6 +44,12 @@ fn values_that_cannot_be_meant_exit_2_and_say_what_is() {
         (&["apply", "f.yaml", "--confirm-within", "5"][..], "a unit is missing: `5s`"),
         (&["apply", "f.yaml", "--confirm-within", "25h"], "from 1s to 24h"),
         (&["rollback", "seven"], "invalid digit"),
+        (
+            &["explain", "--service", "web", "--client", "203.0.113.7:443"],
+            "without port or length, such as 203",
+        ),
+        (&["explain", "--service", "web", "--client", "224.0.0.1"], "no client comes from there"),
+        (&["connections", "--client", "web"], "invalid IP address"),
     ] {
         let output = edgeproxy(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

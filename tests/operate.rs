@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// One POP on loopback whose only neighbor never answers.
@@ -221,6 +222,57 @@ fn a_backends_life_and_death_are_seen_on_every_screen() {
     let output = pop.ask(&["health", "mail"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("there are: web"));
+}
+
+#[test]
+fn a_client_goes_where_it_is_said_to_go() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pop = Pop::start(backend.local_addr().unwrap());
+    let (door, tls, nobody) = (free(), free(), free());
+    let listen = format!(
+        "affinity: 600s
+    listen:
+      - {{ address: 127.0.0.1, port: {} }}
+      - {{ address: 127.0.0.1, port: {}, tls: {{ self_signed: true }} }}
+    backends: [{{ id: gone, address: 127.0.0.1, port: {} }}, ",
+        door.port(),
+        tls.port(),
+        nobody.port()
+    );
+    let text = pop.text(2).replace("backends: [", &listen).replace("{ tcp: {}, interval: 50ms }", "off");
+    let file = pop.another(&text);
+    assert!(pop.words(&["check", &file]).contains("warning: the certificate of web at 127.0.0.1:"));
+    assert!(pop.json(&["check", &file])["warnings"][0].as_str().unwrap().contains("self-signed"));
+    fs::write(pop.file(), &text).unwrap();
+    pop.words(&["reload"]);
+
+    let explain = || pop.json(&["explain", "--client", "127.0.0.2", "--service", "web"]);
+    pop.until("it listens", || explain()["listens"] == true && TcpStream::connect(door).is_ok());
+    let before = explain();
+    assert!(before["affinity"]["backend"].is_null() && before["backends"][0]["chance"] != 0.0, "{before}");
+
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    client.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    client.connect(&door.into()).unwrap();
+    let connections = || pop.json(&["connections", "--client", "127.0.0.2"])["connections"].clone();
+    pop.until("it is served", || connections()[0]["why"].as_str().is_some_and(|why| why.starts_with("best")));
+    assert_eq!(connections()[0]["backend"], "web-1");
+    // The other one refuses everybody, and may be out for that by now.
+    let after = explain();
+    assert_eq!(
+        (&after["affinity"]["backend"], &after["backends"][0]["why"]),
+        (&"web-1".into(), &"bound".into())
+    );
+    assert!(["bound-elsewhere", "ejected"].contains(&after["backends"][1]["why_not"].as_str().unwrap()));
+    let words = pop.words(&["explain", "--client", "127.0.0.2", "--service", "web"]);
+    assert!(words.starts_with("web would take 127.0.0.2 to web-1: it is bound to that one\n"), "{words}");
+    drop(client);
+    pop.until("status warns", || pop.words(&["status"]).contains("self-signed"));
+    let metrics = get(pop.metrics, "/metrics");
+    assert!(metrics.contains("edgeproxy_certificate_self_signed{service=\"web\""), "{metrics}");
+
+    let refused = pop.refused(&["explain", "--client", "127.0.0.2", "--service", "wev"]);
+    assert!(refused.contains("there is no service wev; there are: web"), "{refused}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What each request is answered with, from snapshots: a pure function of both.
 
+pub mod choice;
 mod events;
 
 use std::net::IpAddr;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 
+pub use self::choice::WantedChoice;
 use super::{Ask, Explanation, Offered, Status, TellsNeighbor, query};
 use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::{self, Recorder};
@@ -58,6 +60,8 @@ pub enum Route {
     Command(Ask),
     /// The workers have to be asked.
     Connections(WantedConnections),
+    /// The data plane has to be asked.
+    Choice(WantedChoice),
 }
 
 /// Which connections somebody wants to see.
@@ -132,6 +136,7 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
             neighbors: (*now.neighbors).clone(),
             prefixes: (*now.prefixes).clone(),
             services: (*now.services).clone(),
+            certificates: now.proxy.certificates.clone(),
         }),
         "/v1/neighbors" => Answer::json(&*now.neighbors),
         "/v1/prefixes" => Answer::json(&*now.prefixes),
@@ -141,9 +146,15 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
             Ok(wanted) => return Route::Connections(wanted),
             Err(why) => Answer::refusal(400, why),
         },
-        "/v1/explain" => match query::value(request.query, "prefix") {
-            Some(prefix) => explain(&prefix, now),
-            None => Answer::refusal(400, "say which prefix: /v1/explain?prefix=198.51.100.0/24"),
+        "/v1/explain" => match (choice::wanted(request.query), query::value(request.query, "prefix")) {
+            (Ok(Some(wanted)), _) => return Route::Choice(wanted),
+            (Err(why), _) => Answer::refusal(400, &why),
+            (Ok(None), Some(prefix)) => explain(&prefix, now),
+            (Ok(None), None) => Answer::refusal(
+                400,
+                "say which prefix: /v1/explain?prefix=198.51.100.0/24, or which client of which service: \
+                 /v1/explain?client=203.0.113.7&service=web",
+            ),
         },
         "/v1/events" => return events::events(request.query, now),
         _ => match command(request) {
@@ -203,7 +214,7 @@ fn known_paths(door: Door) -> &'static str {
         Door::Metrics => "only /metrics and /healthz are served here; the rest is on the Unix socket",
         Door::Operator => {
             "there are: GET /v1/status /v1/neighbors /v1/prefixes /v1/services /v1/explain?prefix=… \
-             /v1/backends /v1/connections?limit=N&service=S&client=A \
+             /v1/explain?client=…&service=… /v1/backends /v1/connections?limit=N&service=S&client=A \
              /v1/events?after=SEQ&limit=N&prefix=P&wait=1 /metrics /healthz, POST /v1/reload /v1/diff /v1/plan \
              /v1/apply?confirm_within_ms=…&allow_withdraw=1 /v1/confirm /v1/rollback?to=… \
              /v1/drain?prefix=… /v1/undrain?prefix=…"

@@ -1,13 +1,15 @@
 //! The status documents as screens for people.
 
+mod choice;
 mod events;
 mod traffic;
 
 use std::fmt::Write;
 use std::sync::Arc;
 
+pub use self::choice::choice;
 pub use self::events::event;
-pub use self::traffic::{backends, connections};
+pub use self::traffic::{backends, connections, troubles};
 use super::table::Table;
 use super::{Explanation, Status};
 use crate::observe::journal::Route;
@@ -53,6 +55,7 @@ pub fn status(status: &Status) -> String {
     if let Some(undone) = &p.undone {
         let _ = write!(screen, "\nUndone: {undone}\n");
     }
+    screen += &traffic::warnings(&status.certificates);
     for part in [prefixes(&status.prefixes), neighbors(&status.neighbors), services(&status.services)] {
         let _ = write!(screen, "\n{part}");
     }
@@ -327,6 +330,10 @@ mod tests {
         let screen = status(&Status::sample());
         let expected = "\
 edgeproxy 0.1.0 at gru1 (region sa): running, generation 7, up 1d 2h, pid 4242
+
+Warning: the certificate of web at 198.51.100.1:443 (b.example, *.b.example): ends in 1 day: renew it.
+Warning: the certificate of web at 198.51.100.1:443 (c.example, *.c.example): ended 2 hours ago.
+Warning: the certificate of web at 198.51.100.1:443 (d.example, *.d.example): self-signed.
 
 PREFIX               STATE      SINCE   WHY
 198.51.100.0/24      announced  5m 10s  all its services are up

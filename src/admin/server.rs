@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::choice;
 use super::fresh::Fresh;
 use super::roll_call;
 use super::routes::{Answer, Door, Request, Route, Snapshot, route};
@@ -195,6 +196,7 @@ async fn answer(
                         }
                     }
                     Route::Command(ask) => break command(inputs, ask).await,
+                    Route::Choice(wanted) => break choice::choice(inputs, wanted).await,
                     Route::Connections(wanted) => break roll_call::connections(inputs, &wanted).await,
                 }
             }

@@ -10,6 +10,7 @@
 //!                         └────────────────┬───────┴─────────────────┘
 //!  control runtime:  admin ◄── status ─────┘       SIGHUP, commands ──► transaction ──► plan, policy, bgp (watches)
 //!                    /metrics /healthz                                       └► STATE/generations/
+//!                    certificates: reminds of those that end
 //!                                                  `drain` ───────────► drains ──► drains (watch)
 //!                      ▲ events                    SIGTERM ───────────► shutdown phases
 //!                      │                           traffic ◄─ watched ─ announcer ◄─ flows ─ traffic
@@ -66,6 +67,7 @@ use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, Servic
 use crate::proxy::ProxyError;
 use crate::proxy::plan::Planner;
 use crate::proxy::pulse::{self, Pulse};
+use crate::proxy::reminder;
 use crate::proxy::report::Report;
 use crate::proxy::selfprobe::SelfProbes;
 use crate::proxy::totals::Totals;
@@ -85,6 +87,8 @@ const COMMANDS: usize = 4;
 const SUSPECTS: usize = 64;
 /// Lists of connections that one worker may owe.
 const ROLL_CALLS: usize = 4;
+/// Questions about single clients that wait; more are told that the data plane is busy.
+const CHOICES: usize = 16;
 /// How long the routing thread may do or wait for one thing. It is meant to need milliseconds, and while it hangs
 /// its neighbors are told neither that we live nor what to withdraw.
 const ROUTING_PATIENCE: Duration = Duration::from_millis(150);
@@ -194,6 +198,7 @@ impl Appliance {
         let (journal, notes, no_room) = Journal::new(keeper::NOTES);
         // Operators → process.
         let (roll_calls, asked): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ROLL_CALLS)).unzip();
+        let (choose, chosen) = mpsc::channel(CHOICES);
         let (ask, commands) = mpsc::channel(COMMANDS);
 
         let screens = Screens {
@@ -209,6 +214,7 @@ impl Appliance {
             services: service_status,
             proxy: proxy_status,
             roll_calls,
+            choices: choose,
             events,
             recorder: recorder.clone(),
             commands: ask,
@@ -246,7 +252,7 @@ impl Appliance {
         let stop = stop_others.clone();
         let totals = Arc::new(Totals::new(suspect));
         let (plan, view) = (proxy_plan.clone(), catalog_view.clone());
-        let report = Report::new(plan, view, Arc::clone(&totals), started, traffic);
+        let report = Report::new(plan, view, Arc::clone(&totals), started, traffic, chosen);
         let (lines, wrists): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| pulse::line()).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let pulse = Pulse::new(lines, proxy_plan.clone(), Arc::clone(&board));
@@ -336,6 +342,15 @@ impl Appliance {
             async move {
                 life.await;
                 Ok::<(), AnnounceError>(())
+            }
+        });
+
+        let (stop, plan) = (stop_others.clone(), proxy_plan);
+        let tree = tree.child("certificates", Duty::Restartable, move || {
+            let life = reminder::run(plan.clone(), stop.clone());
+            async move {
+                life.await;
+                Ok::<(), ProxyError>(())
             }
         });
 

@@ -75,7 +75,7 @@ impl Live {
         self.connections
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| (open < limit).then(|| open + 1))
             .ok()
-            .map(|_| Place { live: Arc::clone(self), trial: 0 })
+            .map(|_| Place { live: Arc::clone(self), trial: 0, in_panic: false })
     }
 
     /// Takes a place as [`Live::take`] does, but none while it is ejected, and after that one at a time, as its
@@ -152,6 +152,8 @@ pub struct Place {
     live: Arc<Live>,
     /// When the trial that this connection is lapses; 0: it is none.
     trial: u64,
+    /// It was taken when too few backends were healthy to believe in their health.
+    pub(super) in_panic: bool,
 }
 
 impl Place {
@@ -159,6 +161,12 @@ impl Place {
     #[must_use]
     pub fn is_trial(&self) -> bool {
         self.trial != 0
+    }
+
+    /// Whether too few backends were healthy, so that all of them were used.
+    #[must_use]
+    pub fn is_in_panic(&self) -> bool {
+        self.in_panic
     }
 }
 

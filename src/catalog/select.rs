@@ -172,14 +172,17 @@ fn best(
 fn take(service: &Service, index: usize, panics: bool, now_ms: u64) -> Option<Place> {
     let backend = &service.backends[index];
     if panics {
-        return backend.live.take(backend.hard_limit);
+        let mut place = backend.live.take(backend.hard_limit)?;
+        place.in_panic = true;
+        return Some(place);
     }
     let trial = service.forwarding.timeouts.deadline.as_millis() as u64;
     backend.live.take_standing(backend.hard_limit, now_ms, trial)
 }
 
 /// Whether so few backends are healthy that their health is not believed. Those that drain do not count.
-fn panics(service: &Service, now_ms: u64) -> bool {
+#[must_use]
+pub fn panics(service: &Service, now_ms: u64) -> bool {
     if service.forwarding.panic == 0 {
         return false;
     }
@@ -242,9 +245,13 @@ fn weight(backend: &Backend, forwarding: &Forwarding, now: Instant) -> u64 {
 
 fn score(backend: &Backend, weight: u64, region: &str, client: &Client) -> f64 {
     let place = u32::from(geo(backend, region, client)) * 100 + u32::from(backend.far) * 10;
+    f64::from(place) + load(backend, weight)
+}
+
+fn load(backend: &Backend, weight: u64) -> f64 {
     // One division: loads that are the same share of different capacities are the same number.
     let capacity = u64::from(backend.soft_limit.max(1)) * weight;
-    f64::from(place) + f64::from(backend.live.connections()) * 1_000.0 / capacity as f64
+    f64::from(backend.live.connections()) * 1_000.0 / capacity as f64
 }
 
 /// A number under `bound` out of 64 random bits.

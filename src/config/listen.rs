@@ -148,6 +148,9 @@ pub struct Limits {
     /// Connections at once from one source: an IPv4 address or an IPv6 /64. 0 to 4,000,000;
     /// default 0.
     pub per_source: u32,
+    /// Connections at once from one IPv6 /48, what one customer is given at most. 0, or `per_source` to 4,000,000;
+    /// default: eight times `per_source`.
+    pub per_site: u32,
     /// New connections a second from one source, IPv4 /32 or IPv6 /64; a /48 may have eight times that. 0 to
     /// 1,000,000; default 0.
     pub rate: u32,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::journal::recent::Recent;
 use super::journal::{Entry, Event, Route};
+use super::status::choice::{AffinityStatus, CandidateStatus, ChoiceStatus};
+use super::status::traffic::CertificateStatus;
 use super::status::{
     AddressStatus, BackendStatus, DampingStatus, DrainStatus, LeaseStatus, LeasesStatus, NeighborStatus,
     PrefixStatus, ProcessStatus, SentRoute, ServiceStatus,
@@ -63,6 +65,75 @@ pub(crate) fn services() -> Vec<ServiceStatus> {
             backend("web-3", "unproven", None),
         ],
     }]
+}
+
+/// A client that is bound, and a backend of every kind.
+pub(crate) fn choice() -> ChoiceStatus {
+    let candidate = |number: u8, verdict: &str, why_not: Option<&str>| CandidateStatus {
+        id: format!("web-{number}"),
+        address: format!("10.0.0.{number}:8080"),
+        region: "sa".into(),
+        verdict: verdict.into(),
+        since_ms: Some(302_000),
+        error: (verdict == "down").then(|| "connection refused".into()),
+        rtt_us: (verdict == "up").then_some(500),
+        ejected_ms: None,
+        open: 1,
+        soft_limit: 100,
+        hard_limit: 150,
+        weight: 2,
+        weight_now: 2.0,
+        slow_start_ms: None,
+        geo: 100,
+        far: 0,
+        load: 0.005,
+        score: 100.005,
+        chance: if why_not.is_none() { 1.0 } else { 0.0 },
+        why: why_not.is_none().then(|| "bound".into()),
+        why_not: why_not.map(str::to_owned),
+    };
+    let mut backends = vec![
+        candidate(1, "up", None),
+        candidate(2, "down", Some("down")),
+        candidate(3, "unproven", Some("ejected")),
+        candidate(4, "up", Some("bound-elsewhere")),
+    ];
+    (backends[0].weight_now, backends[0].slow_start_ms) = (0.5, Some(7_500));
+    backends[2].ejected_ms = Some(8_000);
+    let affinity = AffinityStatus { ttl_ms: 600_000, backend: Some("web-1".into()), left_ms: Some(552_000) };
+    ChoiceStatus {
+        service: "web".into(),
+        client: "203.0.113.7".into(),
+        source: "203.0.113.7".into(),
+        has_geo: true,
+        country: Some("br".into()),
+        region: Some("sa".into()),
+        pop_region: "sa".into(),
+        listens: true,
+        panic: false,
+        attempts: 3,
+        affinity: Some(affinity),
+        backends,
+    }
+}
+
+/// One that is well, one that ends soon, one that is over, and one of our own.
+pub(crate) fn certificates() -> Vec<CertificateStatus> {
+    let certificate = |name: &str, left_s: Option<i64>, problem: Option<&str>| CertificateStatus {
+        service: "web".into(),
+        listener: "198.51.100.1:443".into(),
+        names: vec![name.into(), format!("*.{name}")],
+        self_signed: left_s.is_none(),
+        not_after: left_s.map(|left| (1_795_391_941 + left) as u64),
+        left_s,
+        problem: problem.map(str::to_owned),
+    };
+    vec![
+        certificate("a.example", Some(40 * 86_400), None),
+        certificate("b.example", Some(86_400), Some("ends in 1 day: renew it")),
+        certificate("c.example", Some(-7_200), Some("ended 2 hours ago")),
+        certificate("d.example", None, Some("self-signed")),
+    ]
 }
 
 fn neighbor(name: &str, address: &str, state: &str, problem: Option<&str>) -> NeighborStatus {

@@ -1,7 +1,7 @@
-//! Whom a listener takes in: bounds of the listener and of each source, held over all workers.
+//! Whom a listener takes in: bounds of the listener, of each source and of each IPv6 /48, held over all workers.
 //!
-//! Sources are kept in a table of a fixed size, in buckets of eight slots; a random key decides on the bucket, so that
-//! nobody can aim at one. A slot is somebody else's only when its owner has no connection and a full allowance, that
+//! Sources and sites (a /48) are kept in a table of a fixed size, in buckets of eight slots; a random key decides on the
+//! bucket, so that nobody can aim at one. A slot is somebody else's only when its owner has no connection and a full allowance, that
 //! is when forgetting it changes nothing. Whoever finds no slot shares one with the wide network around it, at
 //! [`SHARED`] times the bounds of a source. So a flood neither takes memory nor drives anybody out.
 
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::source::Source;
 use crate::config::listen::Limits;
 
-/// What a /48 may have of what one of its /64 may, and a shared slot of what a source may.
+/// How many times the rate of one of its /64 a /48 has, and a shared slot of what a source may.
 const SHARED: u32 = 8;
 const WAYS: usize = 8;
 const SHARDS: usize = 64;
@@ -35,8 +35,10 @@ pub enum Refused {
     SourceFull,
     #[error("the source opens connections too fast")]
     SourceTooFast,
+    #[error("the /48 around the source has as many connections as it may")]
+    SiteFull,
     #[error("the /48 around the source opens connections too fast")]
-    NetTooFast,
+    SiteTooFast,
 }
 
 /// The bounds of one listener at work. All workers share it.
@@ -51,8 +53,8 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct Admitted {
     admission: Arc<Admission>,
-    /// Where it is counted as its source's.
-    slot: Option<Place>,
+    /// Where it is counted as its source's and as its site's.
+    places: [Option<Place>; 2],
 }
 
 impl Admission {
@@ -77,10 +79,10 @@ impl Admission {
         self.open
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| (open < most).then(|| open + 1))
             .map_err(|_| Refused::ListenerFull)?;
-        let mut admitted = Admitted { admission: Arc::clone(self), slot: None };
-        if limits.per_source != 0 || limits.rate != 0 {
-            let place = self.sources.get_or_init(Sources::new).admit(limits, Source::of(source), now_ms)?;
-            admitted.slot = (limits.per_source != 0).then_some(place);
+        let mut admitted = Admitted { admission: Arc::clone(self), places: [None; 2] };
+        if limits.per_source != 0 || limits.per_site != 0 || limits.rate != 0 {
+            let sources = self.sources.get_or_init(Sources::new);
+            admitted.places = sources.admit(limits, Source::of(source), now_ms)?;
         }
         Ok(admitted)
     }
@@ -89,10 +91,9 @@ impl Admission {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.admission.open.fetch_sub(1, Ordering::AcqRel);
-        if let Some((place, sources)) = self.slot.zip(self.admission.sources.get()) {
-            let mut shard = lock(&sources.shards[place.shard]);
-            let slot = &mut shard.slots[place.slot];
-            slot.open = slot.open.saturating_sub(1);
+        let Some(sources) = self.admission.sources.get() else { return };
+        for place in self.places.into_iter().flatten() {
+            sources.at(place, |slot| slot.open = slot.open.saturating_sub(1));
         }
     }
 }
@@ -123,10 +124,11 @@ struct Slot {
     open: u32,
 }
 
+/// Four octets: every connection has two of them.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    shard: usize,
-    slot: usize,
+    shard: u16,
+    slot: u16,
 }
 
 /// What one slot allows.
@@ -147,24 +149,35 @@ impl Sources {
         Self { shards: shards.collect(), hash: RandomState::new() }
     }
 
-    fn admit(&self, limits: &Limits, source: Source, now_ms: u64) -> Result<Place, Refused> {
+    /// Where the connection is counted as open: at its source, and at its site.
+    fn admit(&self, limits: &Limits, source: Source, now_ms: u64) -> Result<[Option<Place>; 2], Refused> {
         let now = now_ms.saturating_mul(NS_PER_MS);
         let own = Allowance::new(limits.per_source, limits.rate, limits.burst);
-        let place = self.charge(source, own, now)?;
-        let Some(net) = source.net48().filter(|_| limits.rate != 0) else { return Ok(place) };
-        let many = Allowance::new(0, limits.rate.saturating_mul(SHARED), limits.burst.saturating_mul(SHARED));
+        let place = if own.is_bound() { Some(self.charge(source, own, now)?) } else { None };
+        let counted = place.filter(|_| own.open != 0);
+        let (rate, burst) = (limits.rate.saturating_mul(SHARED), limits.burst.saturating_mul(SHARED));
+        let many = Allowance::new(limits.per_site, rate, burst);
+        let Some(site) = source.net48().filter(|_| many.is_bound()) else { return Ok([counted, None]) };
         // After the source, and undone if refused: one that is too fast uses nothing up of its neighbours'.
-        if self.charge(net, many, now).is_err() {
-            let mut shard = lock(&self.shards[place.shard]);
-            let slot = &mut shard.slots[place.slot];
-            slot.full_at = slot.full_at.saturating_sub(own.each);
-            slot.open = slot.open.saturating_sub(u32::from(own.open != 0));
-            return Err(Refused::NetTooFast);
+        match self.charge(site, many, now) {
+            Ok(place) => Ok([counted, (many.open != 0).then_some(place)]),
+            Err(refused) => {
+                if let Some(place) = place {
+                    self.at(place, |slot| {
+                        slot.full_at = slot.full_at.saturating_sub(own.each);
+                        slot.open = slot.open.saturating_sub(u32::from(own.open != 0));
+                    });
+                }
+                Err(if refused == Refused::SourceFull { Refused::SiteFull } else { Refused::SiteTooFast })
+            }
         }
-        Ok(place)
     }
 
-    /// Charges a source for one connection.
+    fn at(&self, place: Place, change: impl FnOnce(&mut Slot)) {
+        change(&mut lock(&self.shards[usize::from(place.shard)]).slots[usize::from(place.slot)]);
+    }
+
+    /// Charges a source or a site for one connection.
     fn charge(&self, source: Source, allowance: Allowance, now: u64) -> Result<Place, Refused> {
         let key = self.hash.hash_one(source) | 1;
         let (shard, first) = place_of(key, SLOTS / SHARDS / WAYS);
@@ -177,13 +190,22 @@ impl Sources {
                     bucket[at] = Slot { key, ..Slot::default() };
                 }
                 bucket[at].charge(allowance, now)?;
-                return Ok(Place { shard, slot: first * WAYS + at });
+                return Ok(Place::new(shard, first * WAYS + at));
             }
         }
-        let (shard, slot) = place_of(self.hash.hash_one(source.wide()), WIDE);
+        // Sites share with sites: their bounds are others, and a connection counts in both.
+        let is_site = matches!(source, Source::Net48(_));
+        let (shard, slot) = place_of(self.hash.hash_one((source.wide(), is_site)), WIDE);
         let slot = SLOTS / SHARDS + slot;
         lock(&self.shards[shard]).slots[slot].charge(allowance.shared(), now)?;
-        Ok(Place { shard, slot })
+        Ok(Place::new(shard, slot))
+    }
+}
+
+impl Place {
+    fn new(shard: usize, slot: usize) -> Self {
+        const { assert!(SHARDS < 1 << 16 && SLOTS / SHARDS + WIDE < 1 << 16) };
+        Self { shard: shard as u16, slot: slot as u16 }
     }
 }
 
@@ -218,6 +240,10 @@ impl Allowance {
         let burst = if burst == 0 { rate } else { burst };
         // The clock has milliseconds: what comes in one of them comes at once.
         Self { open, each, ahead: (each * u64::from(burst)).max(NS_PER_MS).max(each) }
+    }
+
+    fn is_bound(self) -> bool {
+        self.open != 0 || self.each != 0
     }
 
     /// The same for all that share a slot.

@@ -74,6 +74,15 @@ impl Affinity {
         Some(binding.backend)
     }
 
+    /// What a source is bound to, and what is left of that; it has not been seen by this.
+    #[must_use]
+    pub fn peek(&self, service: &str, source: Source, ttl: Duration, now_ms: u64) -> Option<(u32, Duration)> {
+        let (key, now) = (self.key(service, source), steps(now_ms));
+        let (shard, bucket) = self.bucket(key);
+        let binding = shard.buckets[bucket].iter().find(|it| it.key == key && it.is_fresh(ttl, now))?;
+        Some((binding.backend, ttl.saturating_sub(binding.away(now))))
+    }
+
     /// Binds a source to a backend, whatever it was bound to before.
     pub fn bind(&self, service: &str, source: Source, backend: u32, now_ms: u64) {
         let key = self.key(service, source);
@@ -128,9 +137,12 @@ impl Affinity {
 
 impl Binding {
     fn is_fresh(&self, ttl: Duration, now: u32) -> bool {
-        // Other workers' clocks may be a little ahead of ours.
-        let away = (now.wrapping_sub(self.seen) as i32).max(0) as u64 * STEP_MS;
-        u128::from(away) < ttl.as_millis()
+        self.away(now) < ttl
+    }
+
+    /// Since it was seen. Other workers' clocks may be a little ahead of ours.
+    fn away(&self, now: u32) -> Duration {
+        Duration::from_millis((now.wrapping_sub(self.seen) as i32).max(0) as u64 * STEP_MS)
     }
 }
 
@@ -168,6 +180,20 @@ mod tests {
         }
         assert_eq!(table.find("web", who, TTL, 2_200_100), None);
         assert_eq!(table.bindings(), 0);
+    }
+
+    #[test]
+    fn a_look_is_no_visit() {
+        let table = Affinity::new(1_000);
+        let who = source("192.0.2.1");
+        assert_eq!(table.peek("web", who, TTL, 0), None);
+        table.bind("web", who, 7, 0);
+        let left = |ms| Some((7, TTL - Duration::from_millis(ms)));
+        assert_eq!(table.peek("web", who, TTL, 64_000), left(64_000));
+        assert_eq!(table.peek("web", who, TTL, 128_000), left(128_000));
+        assert_eq!((table.peek("web", who, TTL, 601_000), table.bindings()), (None, 1));
+        assert_eq!(table.find("web", who, TTL, 599_000), Some(7));
+        assert!(table.peek("web", who, TTL, 1_198_000).is_some());
     }
 
     #[test]

@@ -62,7 +62,9 @@ pub(super) fn speaks_for_others(door: &Door, from: IpAddr) -> bool {
 fn of_refusal(refused: Refused) -> Kind {
     match refused {
         Refused::ListenerFull => Kind::ListenerLimited,
-        Refused::SourceFull | Refused::SourceTooFast | Refused::NetTooFast => Kind::SourceLimited,
+        Refused::SourceFull | Refused::SourceTooFast | Refused::SiteFull | Refused::SiteTooFast => {
+            Kind::SourceLimited
+        }
     }
 }
 
@@ -159,7 +161,8 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
         let located = shared.view.borrow().geo.as_ref().map(|geo| geo.locate(source)).unwrap_or_default();
         Client { source, country: located.country, region: located.region }
     };
-    let Reached { stream: backend, index, place } = match reach(shared, &service, &tally, &who, to).await {
+    let Reached { stream: backend, index, place, why } = match reach(shared, &service, &tally, &who, to).await
+    {
         Ok(reached) => reached,
         Err(end) => {
             client.reset_on_drop();
@@ -170,6 +173,7 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     let carried = &chosen.live.carried;
     carried.connections.fetch_add(1, Ordering::Relaxed);
     entry.backend.replace(Some(Arc::clone(&chosen.id)));
+    entry.why.set(Some(why));
     tally.reach.observe(entry.began.elapsed());
     let agreed = tls.as_ref().map(|arrival| &arrival.agreed);
     let introduced = Introduced { client: entry.client.get(), went_to, server_name, agreed };
@@ -319,13 +323,16 @@ pub(super) fn log(shared: &Shared, entry: &Entry, end: &End, now: Instant) {
             return;
         }
     }
-    let backend = entry.backend.borrow();
+    let (backend, why) = (entry.backend.borrow(), entry.why.get());
     info!(
         target: "edgeproxy::access",
         client = %entry.client.get(),
         door = %entry.door,
         service = entry.service.get().map_or("-", |name| &**name),
         backend = backend.as_ref().map_or("-", |id| &**id),
+        why = why.map_or("-", |why| why.how.name()),
+        attempt = why.map(|why| why.attempt).filter(|attempt| *attempt > 1),
+        after = why.and_then(|why| why.after).map(Kind::name),
         ms = now.saturating_duration_since(entry.began).as_millis() as u64,
         up = entry.up.get(),
         down = entry.down.get(),

@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 
 use super::admission::Admission;
 use super::tally::Tally;
+use super::tls::expiry::{self, Certificate};
 use super::tls::store::{Names, Route, Terminate};
 use super::tls::tickets::Tickets;
 use super::udp::datagrams::Datagrams;
@@ -94,6 +95,8 @@ pub struct Plan {
     pub doors: BTreeMap<DoorKey, Arc<Door>>,
     /// By service.
     pub tallies: BTreeMap<Arc<str>, Arc<Tally>>,
+    /// What clients are shown.
+    pub certificates: Arc<[Certificate]>,
     /// Keys of TLS sessions, which the workers tell the time.
     pub tickets: Arc<Tickets>,
     /// This POP's id, as backends may be told it.
@@ -190,6 +193,7 @@ impl Planner {
             limits,
             doors,
             tallies: self.tallies.clone(),
+            certificates: expiry::certificates(config).into(),
             tickets,
             pop: config.pop.id.as_str().into(),
             workers: self.workers,

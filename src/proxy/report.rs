@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::explain::explain;
 use super::plan::{Door, Entrance, Plan};
 use super::tally::Tally;
 use super::totals::Totals;
@@ -16,6 +17,7 @@ use crate::catalog::backend::{Backend, Verdict};
 use crate::catalog::service::Service;
 use crate::catalog::view::View;
 use crate::config::listen::Protocol;
+use crate::observe::status::choice::{ChoiceCall, ChoiceStatus, UnknownService};
 use crate::observe::status::traffic::{BackendTraffic, DoorStatus, ProxyStatus, TrafficStatus};
 
 /// From one document to the next.
@@ -29,10 +31,11 @@ pub struct Report {
     totals: Arc<Totals>,
     started: Instant,
     status: watch::Sender<Arc<ProxyStatus>>,
+    asked: mpsc::Receiver<ChoiceCall>,
 }
 
 impl Report {
-    /// `status`: where to publish; `started`: the zero of the process's clock.
+    /// `status`: where to publish; `started`: the zero of the process's clock; `asked`: who asks about single clients.
     #[must_use]
     pub fn new(
         plan: watch::Receiver<Arc<Plan>>,
@@ -40,23 +43,43 @@ impl Report {
         totals: Arc<Totals>,
         started: Instant,
         status: watch::Sender<Arc<ProxyStatus>>,
+        asked: mpsc::Receiver<ChoiceCall>,
     ) -> Self {
-        Self { plan, view, totals, started, status }
+        Self { plan, view, totals, started, status, asked }
     }
 
     /// Runs until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut every = interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                Some(call) = self.asked.recv() => {
+                    let answer = self.choose(&call);
+                    // Whoever went away needs no answer.
+                    drop(call.reply.send(answer));
+                    continue;
+                }
                 _ = every.tick() => {}
             }
             let (plan, view) = (self.plan.borrow().clone(), self.view.borrow().clone());
             let now_ms = self.started.elapsed().as_millis() as u64;
-            self.status.send_replace(Arc::new(document(&plan, &view, &self.totals, now_ms)));
+            let mut document = document(&plan, &view, &self.totals, now_ms);
+            let today = SystemTime::now();
+            document.certificates = plan.certificates.iter().map(|it| it.status(today)).collect();
+            self.status.send_replace(Arc::new(document));
         }
+    }
+
+    /// Where one client would be taken now.
+    fn choose(&self, call: &ChoiceCall) -> Result<ChoiceStatus, UnknownService> {
+        let (view, now) = (self.view.borrow().clone(), Instant::now());
+        let now_ms = now.saturating_duration_since(self.started).as_millis() as u64;
+        let affinity = || self.totals.affinity();
+        let choice = explain(&view, affinity, &call.service, call.client, now, now_ms)?;
+        let listens = self.plan.borrow().tallies.contains_key(choice.service.as_str());
+        Ok(ChoiceStatus { listens, ..choice })
     }
 }
 
@@ -72,6 +95,7 @@ fn document(plan: &Plan, view: &View, totals: &Totals, now_ms: u64) -> ProxyStat
         starved: totals.starved.load(Ordering::Relaxed),
         unlogged: totals.unlogged.load(Ordering::Relaxed),
         doors: plan.doors.values().map(|door| door_status(door)).collect(),
+        certificates: Vec::new(),
         services: traffic.collect(),
     }
 }
@@ -87,7 +111,6 @@ fn door_status(door: &Door) -> DoorStatus {
         open: door.standing.open.load(Ordering::Relaxed),
         listening: door.standing.listening.load(Ordering::Relaxed) as usize,
         error: door.standing.why(),
-        certificate_expires_s: None,
         datagrams: (door.key.protocol == Protocol::Udp).then(|| door.standing.datagrams.status()),
     }
 }

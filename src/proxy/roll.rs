@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::plan::DoorKey;
+use super::why::Why;
 use crate::observe::status::traffic::ConnectionStatus;
 
 /// One connection as it stands.
@@ -18,6 +19,8 @@ pub(super) struct Entry {
     pub(super) moved: Cell<Instant>,
     pub(super) service: OnceCell<Arc<str>>,
     pub(super) backend: RefCell<Option<Arc<str>>>,
+    /// Why that one.
+    pub(super) why: Cell<Option<Why>>,
     pub(super) up: Cell<u64>,
     pub(super) down: Cell<u64>,
 }
@@ -39,6 +42,7 @@ impl Roll {
             moved: Cell::new(now),
             service: OnceCell::new(),
             backend: RefCell::new(None),
+            why: Cell::new(None),
             up: Cell::new(0),
             down: Cell::new(0),
         });
@@ -59,6 +63,7 @@ impl Roll {
             door: entry.door.to_string(),
             service: entry.service.get().map(ToString::to_string),
             backend: entry.backend.borrow().as_ref().map(ToString::to_string),
+            why: entry.why.get().map(|why| why.to_string()),
             age_ms: now.saturating_duration_since(entry.began).as_millis() as u64,
             idle_ms: now.saturating_duration_since(entry.moved.get()).as_millis() as u64,
             up_bytes: entry.up.get(),

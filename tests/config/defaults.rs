@@ -92,6 +92,24 @@ fn the_fast_interval_follows_the_interval() {
 }
 
 #[test]
+fn a_site_may_have_eight_times_what_a_source_may() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.yaml")).unwrap();
+    for (limits, per_site) in [
+        ("per_source: 10", 80),
+        ("per_source: 10, per_site: 0", 0),
+        ("per_source: 10, per_site: 10", 10),
+        ("per_source: 3000000", 4_000_000),
+        ("per_site: 7", 7),
+        ("rate: 10", 0),
+    ] {
+        let text = format!("{text}    listen: [{{ address: 198.51.100.1, limits: {{ {limits} }} }}]\n");
+        let config = parse(&text, Path::new("")).unwrap();
+        assert_eq!(config.services["web"].listen[0].limits.per_site, per_site, "{limits}");
+    }
+}
+
+#[test]
 fn what_the_complete_example_says_is_what_is_read() {
     let config = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config/edgeproxy.yaml")).unwrap();
     assert_eq!(config.generation, 7);
@@ -116,7 +134,8 @@ fn what_the_complete_example_says_is_what_is_read() {
     assert_eq!(config.services["resolver"].check.port, Some(5300));
     let [plain, tls, passed, ipv6] = web.listen.as_slice() else { panic!("four listeners") };
     assert_eq!((plain.ports.clone(), ipv6.ports.clone()), (80..=80, 80..=80));
-    assert_eq!(plain.limits, Limits { connections: 100_000, per_source: 1_000, rate: 200, burst: 400 });
+    let limits = Limits { connections: 100_000, per_source: 1_000, per_site: 8_000, rate: 200, burst: 400 };
+    assert_eq!(plain.limits, limits);
     assert_eq!((plain.proxy_from.len(), plain.socket), (1, SocketOptions::default()));
     let Security::Terminate(tls) = &tls.security else { panic!("TLS ends here") };
     assert_eq!((&tls.identity, tls.alpn.len()), (&Identity::SelfSigned, 2));

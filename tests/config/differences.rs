@@ -136,6 +136,7 @@ fn each_word_of_the_proxy_is_named_alone() {
         ),
         ("connections: 100000 ", "connections: 0 ", "web", format!("{at}.limits.connections 100000 → 0")),
         ("per_source: 1000 ", "per_source: 1 ", "web", format!("{at}.limits.per_source 1000 → 1")),
+        ("per_site: 8000 ", "per_site: 0 ", "web", format!("{at}.limits.per_site 8000 → 0")),
         ("rate: 200 ", "rate: 201 ", "web", format!("{at}.limits.rate 200 → 201")),
         ("burst: 400 ", "burst: 401 ", "web", format!("{at}.limits.burst 400 → 401")),
         ("defer_accept: false", "defer_accept: true", "web", format!("{at}.defer_accept false → true")),

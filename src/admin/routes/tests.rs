@@ -6,12 +6,13 @@ use super::*;
 
 fn snapshot() -> Snapshot {
     let status = Status::sample();
+    let proxy = ProxyStatus { certificates: status.certificates, ..ProxyStatus::default() };
     Snapshot {
         process: Arc::new(status.process),
         neighbors: Arc::new(status.neighbors),
         prefixes: Arc::new(status.prefixes),
         services: Arc::new(status.services),
-        proxy: Arc::default(),
+        proxy: Arc::new(proxy),
         events: Arc::new(crate::observe::samples::recent()),
         ages: ["the process", "bgp", "the decision", "health"].map(|name| (name, Duration::from_millis(700))),
     }
@@ -58,7 +59,7 @@ fn every_path_has_one_method_and_one_door() {
     ];
     let status = |route: Route| match route {
         Route::Answer(answer) | Route::Await(answer) => answer.status,
-        Route::Command(_) | Route::Connections(_) => 200,
+        Route::Command(_) | Route::Connections(_) | Route::Choice(_) => 200,
     };
     for (path, method, wrong, at_metrics) in table {
         for asked in ["GET", "POST", "HEAD", "DELETE"] {
@@ -166,6 +167,26 @@ fn a_prefix_is_explained_by_any_of_its_names() {
     // The longest prefix around an address.
     assert_eq!(document("/v1/explain?prefix=2001:db8:100:1::9")["prefix"]["prefix"], "2001:db8:100:1::/64");
     assert_eq!(document("/v1/explain?prefix=2001:db8:100:2::9")["prefix"]["prefix"], "2001:db8:100::/48");
+}
+
+#[test]
+fn a_prefix_or_a_client_with_a_service_is_explained() {
+    let asked = ask(Door::Operator, "GET", "/v1/explain?client=2001:DB8::7&service=a%26b", &snapshot());
+    let wanted = WantedChoice { client: "2001:db8::7".parse().unwrap(), service: "a&b".into() };
+    assert_eq!(asked, Route::Choice(wanted));
+    for (query, words) in [
+        ("", "client=203.0.113.7&service=web"),
+        ("client=203.0.113.7", "say which service"),
+        ("service=web", "say which client"),
+        ("client=203.0.113.7&service=web&prefix=198.51.100.0/24", "not both"),
+        ("client=203.0.113.7/24&service=web", "`203.0.113.7/24` is no address of a client"),
+        ("client=0.0.0.0&service=web", "no client comes from there"),
+    ] {
+        let refused = answer("GET", &format!("/v1/explain?{query}"));
+        assert!(refused.status == 400 && refused.body.contains(words), "{query}: {}", refused.body);
+    }
+    let refused = ask(Door::Metrics, "GET", "/v1/explain?client=203.0.113.7&service=web", &snapshot());
+    assert!(matches!(refused, Route::Answer(Answer { status: 404, .. })));
 }
 
 #[test]

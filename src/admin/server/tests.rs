@@ -13,7 +13,9 @@ use crate::admin::client::Client;
 use crate::admin::{Events, Status, Told};
 use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::Recorder;
-use crate::observe::samples::{decision, entry, recent};
+use crate::observe::samples::{choice, decision, entry, recent};
+use crate::observe::status::choice::{ChoiceCall, ChoiceStatus, UnknownService};
+use crate::observe::status::traffic::ProxyStatus;
 use crate::supervise::task::Task;
 
 struct Lab {
@@ -21,6 +23,7 @@ struct Lab {
     socket: std::path::PathBuf,
     metrics: SocketAddr,
     commands: mpsc::Receiver<Command>,
+    choices: mpsc::Receiver<ChoiceCall>,
     events: watch::Sender<Arc<Recent>>,
     stop: CancellationToken,
     server: Task<Result<(), AdminError>>,
@@ -30,16 +33,18 @@ struct Lab {
 async fn lab() -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("run/edgeproxy.sock");
-    let Status { process, neighbors, prefixes, services } = Status::sample();
+    let Status { process, neighbors, prefixes, services, certificates } = Status::sample();
     let (send, commands) = mpsc::channel(1);
+    let (choose, choices) = mpsc::channel(1);
     let (events, published) = watch::channel(Arc::new(recent()));
     let inputs = Inputs {
         process: watch::channel(Arc::new(process)).1,
         neighbors: watch::channel(Arc::new(neighbors)).1,
         prefixes: watch::channel(Arc::new(prefixes)).1,
         services: watch::channel(Arc::new(services)).1,
-        proxy: watch::channel(Arc::default()).1,
+        proxy: watch::channel(Arc::new(ProxyStatus { certificates, ..ProxyStatus::default() })).1,
         roll_calls: Vec::new(),
+        choices: choose,
         events: published,
         recorder: Recorder::new(),
         commands: send,
@@ -50,7 +55,7 @@ async fn lab() -> Lab {
     let stop = CancellationToken::new();
     let server = Task::spawn("admin", server.run(stop.clone()));
     let client = Client::new(socket.clone());
-    Lab { client, socket, metrics, commands, events, stop, server, _folder: folder }
+    Lab { client, socket, metrics, commands, choices, events, stop, server, _folder: folder }
 }
 
 async fn raw<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> String {
@@ -68,6 +73,33 @@ async fn the_command_line_reads_what_the_process_published() {
     assert_eq!(lab.client.read::<Status>(&answer).unwrap(), Status::sample());
     let refused = lab.client.get("/v1/explain?prefix=203.0.113.0/24").await.unwrap_err().to_string();
     assert!(refused.starts_with("203.0.113.0/24 is no prefix of the configuration"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_choice_is_answered_by_the_data_plane_and_the_checks() {
+    let Lab { client, mut choices, server: _server, _folder, .. } = lab().await;
+    let taker = Task::spawn("taker", async move {
+        while let Some(ChoiceCall { service, client, reply }) = choices.recv().await {
+            let answer = match service.as_str() {
+                "web" => Ok(ChoiceStatus { client: client.to_string(), ..choice() }),
+                "lost" => continue,
+                _ => Err(UnknownService(vec!["api".to_owned(), "web".to_owned()])),
+            };
+            reply.send(answer).unwrap();
+        }
+    });
+    let target = |service: &str| format!("/v1/explain?client=192.0.2.9&service={service}");
+    let answer = client.get(&target("web")).await.unwrap();
+    let document: ChoiceStatus = client.read(&answer).unwrap();
+    assert_eq!((document.client.as_str(), document.backends[0].rtt_us), ("192.0.2.9", Some(1_250)));
+    let refused = client.get(&target("wev")).await.unwrap_err().to_string();
+    assert_eq!(refused, "there is no service wev; there are: api, web");
+    let refused = client.get(&target("lost")).await.unwrap_err().to_string();
+    assert!(refused.contains("stopping"), "{refused}");
+    drop(taker);
+    tokio::task::yield_now().await;
+    let refused = client.get(&target("web")).await.unwrap_err().to_string();
+    assert!(refused.contains("busy") || refused.contains("stopping"), "{refused}");
 }
 
 #[tokio::test]

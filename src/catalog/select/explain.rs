@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Client, Rejection, geo, panics, rejection, score, weight};
+use super::{Client, Rejection, geo, load, panics, rejection, score, weight};
 use crate::catalog::service::Service;
 
 /// One backend as the choice saw it.
@@ -22,6 +22,8 @@ pub struct Candidate {
     pub far: u8,
     /// In thousandths, after slow start.
     pub weight: u64,
+    /// Connections over `soft_limit` and weight.
+    pub load: f64,
     /// What it has, or would have if it might be used.
     pub score: f64,
     /// Why it may not be used.
@@ -58,6 +60,7 @@ pub fn explain(
                 geo: geo(backend, region, client),
                 far: backend.far,
                 weight,
+                load: load(backend, weight),
                 score: score(backend, weight, region, client),
                 rejected,
                 in_panic: panics && rejected.is_none() && rejection(backend, false, now_ms).is_some(),

@@ -22,6 +22,10 @@ const MOST_NAMES: usize = 256;
 const PORT: u16 = 8080;
 const TLS_PORT: u16 = 8443;
 const UDP_FLOWS: u32 = 65_536;
+/// Connections at once.
+const MOST_AT_ONCE: u64 = 4_000_000;
+/// How many of its /64 may use all of their bound at once, unless the configuration says otherwise.
+const NETS_OF_SITE: u32 = 8;
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
 /// A listener and where in the file it stands.
@@ -192,8 +196,11 @@ fn names(spot: &Spot<'_>) -> Option<Vec<ServerName>> {
 
 fn limits(spot: &Spot<'_>) -> Option<Limits> {
     let mut fields = spot.fields()?;
-    let connections = fields.get("connections").and_then(|spot| spot.number(0..=4_000_000)).unwrap_or(0);
-    let per_source = fields.get("per_source").and_then(|spot| spot.number(0..=4_000_000)).unwrap_or(0);
+    let connections = fields.get("connections").and_then(|spot| spot.number(0..=MOST_AT_ONCE)).unwrap_or(0);
+    let per_source: u32 =
+        fields.get("per_source").and_then(|spot| spot.number(0..=MOST_AT_ONCE)).unwrap_or(0);
+    let site_at = fields.get("per_site");
+    let site = site_at.as_ref().and_then(|spot| spot.number(0..=MOST_AT_ONCE));
     let rate = fields.get("rate").map_or(Some(0), |spot| spot.number(0..=1_000_000));
     let burst_at = fields.get("burst");
     let burst = burst_at.as_ref().and_then(|spot| spot.number(0..=1_000_000)).unwrap_or(0);
@@ -201,9 +208,18 @@ fn limits(spot: &Spot<'_>) -> Option<Limits> {
     if let Some(spot) = burst_at.filter(|_| burst > 0 && rate == Some(0)) {
         spot.refuse("`burst` without `rate` bounds nothing", "add `rate`, or remove `burst`");
     }
+    if let (Some(spot), Some(site)) = (&site_at, site)
+        && (1..per_source).contains(&site)
+    {
+        spot.refuse(
+            format!("a /48 may have {site}, and each /64 in it {per_source} (`per_source`)"),
+            "`per_source` or more; 0 is no bound",
+        );
+    }
+    let per_site = site.unwrap_or(per_source.saturating_mul(NETS_OF_SITE).min(MOST_AT_ONCE as u32));
     let rate = rate.unwrap_or(0);
     let burst = if burst == 0 { rate } else { burst };
-    Some(Limits { connections, per_source, rate, burst })
+    Some(Limits { connections, per_source, per_site, rate, burst })
 }
 
 /// The options of the socket, which are those of TCP.

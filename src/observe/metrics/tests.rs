@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::observe::samples::{neighbors, prefixes, process, services};
-use crate::observe::status::traffic::ProxyStatus;
+use crate::observe::samples::{certificates, neighbors, prefixes, process, services};
+use crate::observe::status::traffic::{CertificateStatus, ProxyStatus};
 
 fn render() -> String {
     let recorder = Recorder::new();
@@ -14,7 +14,14 @@ fn render() -> String {
     handle.observe(0.0012);
     drop(handle);
     let journal = JournalStatus { written: 12, lost: 3 };
-    recorder.render(&process(), &neighbors(), &prefixes(), &services(), &ProxyStatus::default(), journal)
+    let mut certificates = certificates();
+    // A label has no room for more than the beginning of either.
+    for last in ["x", "y"] {
+        let names = [vec!["long.example".repeat(12)], vec![last.to_owned()]].concat();
+        certificates.push(CertificateStatus { names, ..certificates[0].clone() });
+    }
+    let proxy = ProxyStatus { certificates, ..ProxyStatus::default() };
+    recorder.render(&process(), &neighbors(), &prefixes(), &services(), &proxy, journal)
 }
 
 #[test]
@@ -54,6 +61,9 @@ fn says_what_the_documents_say() {
         r#"edgeproxy_backend_rtt_seconds{service="web",backend="web-1"} 0.00125"#,
         r#"edgeproxy_backend_probes_total{service="web",backend="web-2"} 61"#,
         r#"edgeproxy_backend_probe_failures_total{service="web",backend="web-2"} 3"#,
+        r#"edgeproxy_certificate_not_after_timestamp_seconds{service="web",listener="198.51.100.1:443",names="a.example,*.a.example"} 1798847941"#,
+        r#"edgeproxy_certificate_self_signed{service="web",listener="198.51.100.1:443",names="a.example,*.a.example"} 0"#,
+        r#"edgeproxy_certificate_self_signed{service="web",listener="198.51.100.1:443",names="d.example,*.d.example"} 1"#,
         r#"edgeproxy_service_healthy_weight{service="web"} 2"#,
         r#"edgeproxy_service_total_weight{service="web"} 6"#,
         r#"edgeproxy_fail_to_withdraw_seconds_bucket{le="0.001"} 0"#,

@@ -1,10 +1,12 @@
 //! The data plane's metrics, under v1's names where they exist.
 
+use std::collections::BTreeMap;
+
 use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
 
-use super::{counter, gauge, sample};
+use super::{LABEL_CHARS, counter, flag, gauge, sample};
 use crate::observe::status::traffic::{
-    BackendTraffic, DoorStatus, HistogramStatus, ProxyStatus, TrafficStatus,
+    BackendTraffic, CertificateStatus, DoorStatus, HistogramStatus, ProxyStatus, TrafficStatus,
 };
 
 pub(super) fn of_proxy(proxy: &ProxyStatus) -> Vec<MetricFamily> {
@@ -29,6 +31,7 @@ pub(super) fn of_proxy(proxy: &ProxyStatus) -> Vec<MetricFamily> {
         ),
     ];
     families.extend(of_doors(&proxy.doors, proxy.workers));
+    families.extend(of_certificates(&proxy.certificates));
     families.extend(of_datagrams(&proxy.doors));
     families.extend(of_services(&proxy.services));
     families.extend(of_backends(&proxy.services));
@@ -36,7 +39,6 @@ pub(super) fn of_proxy(proxy: &ProxyStatus) -> Vec<MetricFamily> {
 }
 
 fn of_doors(doors: &[DoorStatus], workers: usize) -> Vec<MetricFamily> {
-    let expiring = doors.iter().filter_map(|door| Some((door, door.certificate_expires_s?)));
     vec![
         gauge(
             "edgeproxy_listener_up",
@@ -48,10 +50,30 @@ fn of_doors(doors: &[DoorStatus], workers: usize) -> Vec<MetricFamily> {
             "Connections that came in there and are open.",
             doors.iter().map(|it| sample(&[("listener", &it.door)], f64::from(it.open))),
         ),
+    ]
+}
+
+/// Many names do not fit into a label: what is cut to the same must not make two series.
+fn of_certificates(all: &[CertificateStatus]) -> Vec<MetricFamily> {
+    let mut known = BTreeMap::new();
+    for it in all {
+        let mut names = if it.names.is_empty() { "*".to_owned() } else { it.names.join(",") };
+        names.truncate(names.floor_char_boundary(LABEL_CHARS));
+        known.entry((&it.service, &it.listener, names)).or_insert(it);
+    }
+    let labels = |(service, listener, names): &(&String, &String, String), value| {
+        sample(&[("service", service.as_str()), ("listener", listener.as_str()), ("names", names)], value)
+    };
+    vec![
         gauge(
-            "edgeproxy_tls_certificate_expiry_seconds",
-            "Until the first certificate of the listener ends; negative once it has.",
-            expiring.map(|(it, left)| sample(&[("listener", &it.door)], left as f64)),
+            "edgeproxy_certificate_not_after_timestamp_seconds",
+            "The last second of the certificate, counted from 1970; absent of self-signed ones.",
+            known.iter().filter_map(|(key, it)| Some(labels(key, it.not_after? as f64))),
+        ),
+        gauge(
+            "edgeproxy_certificate_self_signed",
+            "1 where clients are shown a certificate that edgeproxy made itself, which none of them trusts.",
+            known.iter().map(|(key, it)| labels(key, flag(it.self_signed))),
         ),
     ]
 }

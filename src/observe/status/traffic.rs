@@ -18,6 +18,9 @@ pub struct ProxyStatus {
     /// Lines that the access log left out because of its rate.
     pub unlogged: u64,
     pub doors: Vec<DoorStatus>,
+    /// Of listeners whose TLS ends here, by service.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     pub services: Vec<TrafficStatus>,
 }
 
@@ -32,11 +35,27 @@ pub struct DoorStatus {
     pub listening: usize,
     /// Why the others do not.
     pub error: Option<String>,
-    /// The earliest end of its certificates, in seconds from now; negative once over.
-    pub certificate_expires_s: Option<i64>,
     /// Only of doors for datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagrams: Option<DatagramStatus>,
+}
+
+/// One certificate that clients are shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    pub service: String,
+    /// `198.51.100.1:443`, or `198.51.100.1:8000-8010`.
+    pub listener: String,
+    /// Names that lead to it; none: whatever no other listener there claims.
+    pub names: Vec<String>,
+    /// Made by edgeproxy itself for first steps.
+    pub self_signed: bool,
+    /// Its last second, counted from 1970; None of a self-signed one, or if it is not understood.
+    pub not_after: Option<u64>,
+    /// What is left of its time; negative once it is over.
+    pub left_s: Option<i64>,
+    /// What is wrong with it, in plain words, and what to do: it is over or soon will be, or nobody trusts it.
+    pub problem: Option<String>,
 }
 
 /// What a door for datagrams carried since the process started.
@@ -108,6 +127,10 @@ pub struct ConnectionStatus {
     /// None until it is known.
     pub service: Option<String>,
     pub backend: Option<String>,
+    /// How that one was chosen: `bound`, `best`, `panic`, `trial` or `acme`, and after which failure if it was not the
+    /// first.
+    #[serde(default)]
+    pub why: Option<String>,
     pub age_ms: u64,
     /// Since something last moved.
     pub idle_ms: u64,

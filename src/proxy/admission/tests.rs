@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const NONE: Limits = Limits { connections: 0, per_source: 0, rate: 0, burst: 0 };
+const NONE: Limits = Limits { connections: 0, per_source: 0, per_site: 0, rate: 0, burst: 0 };
 
 fn admission() -> Arc<Admission> {
     Arc::default()
@@ -103,11 +103,52 @@ fn a_site_is_too_fast() {
     // Each of its networks is within its own bound.
     let ends: Vec<_> = (0..100).map(|net| door.admit(&limits, v6(1, net, 1), 0).map(drop)).collect();
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 16);
-    assert_eq!(ends[99], Err(Refused::NetTooFast));
+    assert_eq!(ends[99], Err(Refused::SiteTooFast));
     // Others have nothing to do with that, and what was refused left nothing behind.
     assert!(door.admit(&limits, v6(2, 1, 1), 0).is_ok());
     assert!(door.admit(&limits, v6(1, 99, 1), 30).is_ok());
     assert_eq!(remembered(&door, 0), 16 + 1 + 2 + 1);
+}
+
+#[test]
+fn a_site_is_full() {
+    let door = admission();
+    let limits = Limits { per_source: 2, per_site: 5, ..NONE };
+    let come = |site, net, host| door.admit(&limits, v6(site, net, host), 0);
+    // Each of its networks is within its own bound, and none of them can be used for ever more.
+    let mut inside: Vec<_> = (0..5).map(|net| come(1, net, 1).unwrap()).collect();
+    assert_eq!(come(1, 9, 1).err(), Some(Refused::SiteFull));
+    assert_eq!((door.open(), remembered(&door, 0)), (5, 6), "who is refused leaves nothing behind");
+    // Others have nothing to do with that: neither the next site nor IPv4, of which there is no site.
+    let other = come(2, 1, 1).unwrap();
+    let v4s: Vec<_> = (0..20).map(|n| door.admit(&limits, v4(n), 0).unwrap()).collect();
+    // Who leaves makes room for one, in whatever network; whose own network is full hears that.
+    inside.pop();
+    inside.push(come(1, 0, 2).unwrap());
+    assert_eq!(come(1, 0, 3).err(), Some(Refused::SourceFull));
+    assert_eq!(come(1, 7, 1).err(), Some(Refused::SiteFull));
+    drop((inside, other, v4s));
+    assert_eq!((door.open(), remembered(&door, 0)), (0, 0));
+    // Without a bound for each source.
+    let only = Limits { per_site: 3, ..NONE };
+    let inside: Vec<_> = (0..9).filter_map(|host| door.admit(&only, v6(1, 1, host), 0).ok()).collect();
+    assert_eq!((inside.len(), remembered(&door, 0)), (3, 1));
+    let v4s: Vec<_> = (0..20).map(|_| door.admit(&only, v4(1), 0).unwrap()).collect();
+    assert_eq!((v4s.len(), remembered(&door, 0)), (20, 1));
+}
+
+#[test]
+fn a_site_without_a_bound_is_not_counted_and_a_new_bound_counts_from_then_on() {
+    let door = admission();
+    let free = Limits { per_source: 2, ..NONE };
+    let before: Vec<_> = (0..50).map(|net| door.admit(&free, v6(1, net, 1), 0).unwrap()).collect();
+    let bound = Limits { per_site: 2, ..free };
+    let after: Vec<_> = (50..60).filter_map(|net| door.admit(&bound, v6(1, net, 1), 0).ok()).collect();
+    assert_eq!(after.len(), 2);
+    drop(before);
+    assert_eq!(door.admit(&bound, v6(1, 70, 1), 0).err(), Some(Refused::SiteFull));
+    drop(after);
+    assert!(door.admit(&bound, v6(1, 70, 1), 0).is_ok());
 }
 
 #[test]
@@ -124,7 +165,7 @@ fn one_that_is_too_fast_uses_up_nothing_of_its_site() {
 #[test]
 fn a_million_from_one_network_take_one_slot() {
     let door = admission();
-    let limits = Limits { connections: 0, per_source: 100, rate: 50, burst: 50 };
+    let limits = Limits { per_source: 100, per_site: 800, rate: 50, burst: 50, ..NONE };
     let mut inside = Vec::new();
     for n in 0..1_000_000u64 {
         inside.extend(door.admit(&limits, v6(1, 1, n), n / 100).ok());
@@ -208,6 +249,37 @@ proptest! {
             prop_assert_eq!(end.as_ref().err().copied(), wanted);
             inside.extend(end.ok().map(|it| (n, it)));
             prop_assert_eq!(door.open() as usize, inside.len());
+        }
+        drop(inside);
+        prop_assert_eq!((door.open(), remembered(&door, 0)), (0, 0));
+    }
+
+    /// The same of IPv6, whose sources have sites around them.
+    #[test]
+    fn bounds_of_sites_hold_and_places_come_back(
+        per_source in 0..4u32, per_site in 0..6u32,
+        steps in prop::collection::vec((0..3u16, 0..3u16, any::<bool>(), any::<prop::sample::Index>()), 1..120),
+    ) {
+        let door = admission();
+        let limits = Limits { per_source, per_site, ..NONE };
+        let mut inside: Vec<((u16, u16), Admitted)> = Vec::new();
+        for (site, net, comes, which) in steps {
+            if !comes {
+                if !inside.is_empty() {
+                    drop(inside.swap_remove(which.index(inside.len())));
+                }
+                continue;
+            }
+            let own = inside.iter().filter(|(it, _)| *it == (site, net)).count() as u32;
+            let all = inside.iter().filter(|(it, _)| it.0 == site).count() as u32;
+            let wanted = if per_source != 0 && own >= per_source {
+                Some(Refused::SourceFull)
+            } else {
+                (per_site != 0 && all >= per_site).then_some(Refused::SiteFull)
+            };
+            let end = door.admit(&limits, v6(site, net, 1), 0);
+            prop_assert_eq!(end.as_ref().err().copied(), wanted);
+            inside.extend(end.ok().map(|it| ((site, net), it)));
         }
         drop(inside);
         prop_assert_eq!((door.open(), remembered(&door, 0)), (0, 0));

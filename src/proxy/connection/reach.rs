@@ -15,6 +15,7 @@ use crate::proxy::end::{End, Kind};
 use crate::proxy::source::Source;
 use crate::proxy::stream::Stream;
 use crate::proxy::tally::Tally;
+use crate::proxy::why::{How, Why};
 use crate::proxy::worker::Shared;
 use crate::sys::stream as kernel;
 
@@ -27,6 +28,7 @@ pub(super) struct Reached {
     /// Among the service's backends.
     pub(super) index: usize,
     pub(super) place: Place,
+    pub(super) why: Why,
 }
 
 /// Tries backends, the one that the client is bound to first, then the best, until one answers.
@@ -51,6 +53,7 @@ pub(super) async fn reach(
             break;
         }
         let bound = if attempt == 0 { bound(shared, service, client, now) } else { None };
+        let is_bound = bound.is_some();
         let chosen = match bound {
             Some(bound) => Ok(bound),
             None => choose(shared, service, client, &tried[..attempt], now),
@@ -70,7 +73,9 @@ pub(super) async fn reach(
                     let (source, now) = (Source::of(client.source), shared.ms(now));
                     shared.totals.affinity().bind(&service.name, source, backend.live.serial(), now);
                 }
-                return Ok(Reached { stream, index, place });
+                let how = if to.is_some() { How::Acme } else { How::of(&place, is_bound) };
+                let why = Why { how, attempt: attempt as u8 + 1, after: last.map(|end| end.kind) };
+                return Ok(Reached { stream, index, place, why });
             }
             Err(error) => {
                 let kind = match error.kind() {

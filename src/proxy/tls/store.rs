@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use ring::digest;
 use rustls::pki_types::{
@@ -39,8 +38,6 @@ pub struct Terminate {
     configs: [Arc<ServerConfig>; 2],
     /// Where TLS-ALPN-01 challenges go.
     pub acme: Option<SocketAddr>,
-    /// When the certificate ends; None where it does not say so in a way that we understand.
-    pub not_after: Option<SystemTime>,
 }
 
 impl Terminate {
@@ -50,10 +47,9 @@ impl Terminate {
     /// In words: a key that does not belong to its certificate, or that is of no kind we know.
     pub fn new(tls: &Tls, tickets: &Arc<Tickets>) -> Result<Self, String> {
         let certified = certified(&tls.identity, &tls.names)?;
-        let not_after = certified.cert.first().and_then(|leaf| certificate::not_after(leaf));
         let config = |preference| server_config(tls, tickets, &certified, preference);
         let configs = [config(Preference::Aes)?, config(Preference::Chacha)?];
-        Ok(Self { configs, acme: tls.acme, not_after })
+        Ok(Self { configs, acme: tls.acme })
     }
 
     /// What answers this client.
@@ -65,10 +61,7 @@ impl Terminate {
 
 impl fmt::Debug for Terminate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terminate")
-            .field("acme", &self.acme)
-            .field("not_after", &self.not_after)
-            .finish_non_exhaustive()
+        f.debug_struct("Terminate").field("acme", &self.acme).finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ pub enum Reason {
     Strange,
     /// The door has as many flows as it may.
     Limited,
-    /// The source has as many flows as it may.
+    /// The source, or the network around it, has as many flows as it may.
     Crowded,
     /// The source, or the network around it, begins flows too fast.
     TooFast,
@@ -68,8 +68,8 @@ impl From<Refused> for Reason {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::ListenerFull => Self::Limited,
-            Refused::SourceFull => Self::Crowded,
-            Refused::SourceTooFast | Refused::NetTooFast => Self::TooFast,
+            Refused::SourceFull | Refused::SiteFull => Self::Crowded,
+            Refused::SourceTooFast | Refused::SiteTooFast => Self::TooFast,
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::proxy::connection;
 use crate::proxy::end::{End, Kind};
 use crate::proxy::plan::{Door, Entrance};
 use crate::proxy::source::Source;
+use crate::proxy::why::{How, Why};
 use crate::proxy::worker::Shared;
 use crate::supervise::local::LocalTask;
 use crate::sys::datagram::{self, Batch, INTEREST, MOST};
@@ -237,6 +238,8 @@ impl Exchange {
         }
         let mut is_spared = count == 1;
         let mut last = Reason::NoBackend;
+        // Whom it fled was an attempt too.
+        let (mut attempt, mut after) = if count == 0 { (0, None) } else { (1, Some(Kind::BackendRefused)) };
         for _ in 0..(service.forwarding.attempts as usize).clamp(1, MOST_TRIED - 1) {
             let dice = self.shared.dice();
             let choose = |tried: &[usize]| select::select(service, &region, &who, tried, run.now, ms, dice);
@@ -248,6 +251,8 @@ impl Exchange {
             };
             // Whoever was refused has no use for the one that it was bound to.
             let bound = if count == 0 { bound() } else { None };
+            let is_bound = bound.is_some();
+            attempt += 1;
             let chosen = match bound.map_or_else(|| choose(&tried[..count]), Ok) {
                 // The one that refused may be back; better than nobody.
                 Err(_) if is_spared => {
@@ -265,8 +270,9 @@ impl Exchange {
                     let preface = (service.forwarding.send_proxy == SendProxy::V2)
                         .then(|| preface::header(run.client, door.key.address));
                     let replies = LocalTask::spawn(replies);
+                    let why = Why { how: How::of(&place, is_bound), attempt, after };
                     let home = Home::new(backend, index, place, socket, replies, preface);
-                    flow.settle(home, &backend.id);
+                    flow.settle(home, &backend.id, why);
                     if service.forwarding.affinity.is_some() {
                         affinity.bind(&service.name, Source::of(source), backend.live.serial(), ms);
                     }
@@ -277,6 +283,7 @@ impl Exchange {
                 Err(_) => {
                     connection::blame(&self.shared, service, index);
                     last = Reason::Unreachable;
+                    after = Some(Kind::BackendUnreachable);
                     tried[count] = index;
                     count += 1;
                 }

@@ -17,6 +17,7 @@ use crate::proxy::plan::{Door, Standing};
 use crate::proxy::roll::Entered;
 use crate::proxy::tally::Tally;
 use crate::proxy::totals::{Count, Taken};
+use crate::proxy::why::Why;
 use crate::proxy::worker::Shared;
 
 /// A flow.
@@ -81,9 +82,10 @@ impl Flow {
     }
 
     /// Moves in.
-    pub(super) fn settle(&mut self, home: Home, backend: &Arc<str>) {
+    pub(super) fn settle(&mut self, home: Home, backend: &Arc<str>, why: Why) {
         self.home = Some(home);
         self.entered.entry.backend.replace(Some(Arc::clone(backend)));
+        self.entered.entry.why.set(Some(why));
     }
 
     /// Moves out because the backend is not there, which is counted against it.

@@ -2,39 +2,12 @@
 
 use std::net::SocketAddr;
 
-/// What every header begins with (PROXY protocol, section 2.2).
-const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2, on behalf of a client.
-const PROXY: u8 = 0x21;
-const UDP_OVER_IPV4: u8 = 0x12;
-const UDP_OVER_IPV6: u8 = 0x22;
+use crate::proxy::header::v2::{self, Extras, Transport};
 
-/// The header for a client at a door. Both are of one family, since each door is.
+/// The header for a client at a door: the addresses and nothing else, which leaves most room for the datagram.
 pub(super) fn header(client: SocketAddr, door: SocketAddr) -> Vec<u8> {
-    let mut addresses = Vec::with_capacity(36);
-    let family = match (client, door) {
-        (SocketAddr::V4(client), SocketAddr::V4(door)) => {
-            addresses.extend(client.ip().octets());
-            addresses.extend(door.ip().octets());
-            UDP_OVER_IPV4
-        }
-        _ => {
-            for address in [client, door] {
-                addresses.extend(match address {
-                    SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped().octets(),
-                    SocketAddr::V6(v6) => v6.ip().octets(),
-                });
-            }
-            UDP_OVER_IPV6
-        }
-    };
-    addresses.extend(client.port().to_be_bytes());
-    addresses.extend(door.port().to_be_bytes());
-    let mut header = Vec::with_capacity(16 + addresses.len());
-    header.extend(SIGNATURE);
-    header.extend([PROXY, family]);
-    header.extend((addresses.len() as u16).to_be_bytes());
-    header.extend(addresses);
+    let mut header = Vec::new();
+    v2::encode(Transport::Udp, client, door, &Extras::default(), &mut header);
     header
 }
 

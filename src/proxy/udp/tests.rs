@@ -88,6 +88,7 @@ fn after_a_backend_died_the_next_datagram_goes_to_the_other() {
         assert_eq!(rig.ask(&client, b"4"), echoes[1 - first].name);
         assert_eq!((failures(&backends[first].live), failures(&backends[1 - first].live)), (1, 0));
         assert_eq!((rig.flows(), rig.roll(0)[0].backend.as_deref()), (1, Some(echoes[1 - first].name)));
+        assert_eq!(rig.roll(0)[0].why.as_deref(), Some("best, attempt 2 after backend-refused"));
     }
 }
 
@@ -213,6 +214,7 @@ fn a_flood_of_datagrams_does_not_starve_connections() {
             limits: plan.limits.clone(),
             doors,
             tallies: plan.tallies.clone(),
+            certificates: Arc::default(),
             tickets: Arc::default(),
             pop: "gru1".into(),
             workers: 1,

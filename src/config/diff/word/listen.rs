@@ -69,9 +69,10 @@ fn listener(words: &mut Words, word: &str, old: &Listen, new: &Listen) {
         (old, new) => words.compare(word, &kind(old), &kind(new), ToString::to_string),
     }
     words.list(&format!("{word}.proxy_from"), proxy_from, &new.proxy_from);
-    let Limits { connections, per_source, rate, burst } = limits;
+    let Limits { connections, per_source, per_site, rate, burst } = limits;
     words.text(&format!("{word}.limits.connections"), connections, &new.limits.connections);
     words.text(&format!("{word}.limits.per_source"), per_source, &new.limits.per_source);
+    words.text(&format!("{word}.limits.per_site"), per_site, &new.limits.per_site);
     words.text(&format!("{word}.limits.rate"), rate, &new.limits.rate);
     words.text(&format!("{word}.limits.burst"), burst, &new.limits.burst);
     let SocketOptions { defer_accept, fast_open, keepalive, user_timeout, backlog } = socket;

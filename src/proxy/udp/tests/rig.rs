@@ -120,6 +120,7 @@ impl Rig {
             )]
             .into(),
             tallies: [("dns".into(), Arc::default())].into(),
+            certificates: Arc::default(),
             tickets: Arc::default(),
             pop: "gru1".into(),
             workers: workers as u32,
