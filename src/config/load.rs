@@ -16,7 +16,7 @@ use super::tree::{self, MOST_BYTES};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file itself.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}\n    hint: name the configuration's file; config/edgeproxy.yaml explains every key", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     /// What is in it; the text names every problem.
     #[error("{0}")]
