@@ -252,8 +252,9 @@ fn traffic_is_counted_at_both_ends_and_on_the_wire() {
     assert!(record.percent_answered(start, cut - Duration::from_millis(50)).unwrap() > 99.0);
     let by = record.by_pop(Moment::ZERO, Moment::MAX);
     assert_eq!(by.keys().collect::<Vec<_>>(), ["gru1"]);
-    // Some arrived while the address was being taken away, and could not be answered from it.
-    assert!((by["gru1"]..by["gru1"] + 100).contains(&arrived.total()));
+    // Some arrived while the address was being taken away, and could not be answered from it: no more than are sent
+    // in the 250 ms that this may take (see below).
+    assert!((by["gru1"]..by["gru1"] + 1_250).contains(&arrived.total()));
     let last = record.last_answer("gru1", start, Moment::MAX).unwrap();
     // The socket stays, so the last answer leaves around the cut; the wire goes on bringing packets.
     assert!(last.ms_after(cut) < 250.0, "{}", last.ms_after(cut));

@@ -358,3 +358,32 @@ impl Flow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many octets moved at a time, and whether they were spliced next.
+    fn follow(moves: &[(usize, bool)]) {
+        let mut way = Way::BEGIN;
+        for (index, (moved, is_spliced)) in moves.iter().enumerate() {
+            way = way.after(*moved, false);
+            assert_eq!(matches!(way, Way::Splice { .. }), *is_spliced, "move {index}: {way:?}");
+        }
+    }
+
+    #[test]
+    fn much_in_a_row_is_spliced_and_little_in_a_row_is_copied() {
+        follow(&[(100, false), (LARGE, false), (100, false), (LARGE, false), (LARGE, true)]);
+        let mut moves = vec![(LARGE, false), (LARGE, true)];
+        moves.extend([(SMALL - 1, true); SMALL_SPLICES as usize - 1]);
+        // One that was worth it, and the count begins anew.
+        moves.push((SMALL, true));
+        moves.extend([(SMALL - 1, true); SMALL_SPLICES as usize - 1]);
+        moves.push((SMALL - 1, false));
+        moves.extend([(LARGE, false), (LARGE, true)]);
+        follow(&moves);
+        // A buffer that is smaller than what is large, and full each time.
+        assert_eq!(Way::BEGIN.after(10, true).after(10, true), Way::Splice { small: 0 });
+    }
+}
