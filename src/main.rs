@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use edgeproxy::admin::client::Client;
 use edgeproxy::admin::follow::{self, Wanted};
@@ -227,6 +228,11 @@ fn main() -> ExitCode {
 /// Does what the arguments say; what it gives goes to standard output.
 fn obey(arguments: Arguments) -> Result<String, Failure> {
     let Arguments { json, socket, command } = arguments;
+    if socket.is_some() && matches!(command, Command::Run { .. }) {
+        let why =
+            "`run` listens where its configuration says (admin.socket); --socket is for asking it later";
+        Arguments::command().error(ErrorKind::ArgumentConflict, why).exit();
+    }
     let environment = Environment::read();
     let socket = socket
         .or_else(|| environment.admin_socket.clone())

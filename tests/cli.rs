@@ -30,6 +30,7 @@ fn wrong_usage_exits_2_and_says_how_on_standard_error() {
         &["diff"],
         &["diff", "a", "b", "c"],
         &["status", "--loud"],
+        &["--socket", "s", "run", "f.yaml"],
     ] {
         let output = edgeproxy(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
