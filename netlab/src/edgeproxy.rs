@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::binary;
 use crate::hang::{self, Hang};
+use crate::machine;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
 use crate::process::Process;
@@ -31,6 +32,8 @@ const CLI: Duration = Duration::from_secs(15);
 const END: Duration = Duration::from_secs(5);
 /// How long a start may take; both cores may be busy.
 const START: Duration = Duration::from_secs(15);
+/// The longest wait for threads that a signal stops.
+const STANDSTILL: Duration = Duration::from_millis(100);
 /// A Unix socket's address ends here (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -383,12 +386,18 @@ impl EdgeProxy {
         self.process_mut()?.kill()
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP, and waits for the threads to stand still: on another processor one may go on for a moment.
     ///
     /// # Errors
     /// When it does not run.
     pub fn stop(&self) -> io::Result<Moment> {
-        self.signal(libc::SIGSTOP)
+        let at = self.signal(libc::SIGSTOP)?;
+        let until = Instant::now() + STANDSTILL;
+        let pid = self.process.as_ref().map(Process::pid);
+        while !pid.is_some_and(machine::is_stopped) && Instant::now() < until {
+            thread::yield_now();
+        }
+        Ok(at)
     }
 
     /// SIGCONT.
