@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod announce;
 pub mod appliance;
+pub mod backhaul;
 pub mod bgp;
 pub mod catalog;
 pub mod config;
