@@ -232,7 +232,17 @@ impl Tunnel {
         self.sessions.iter().any(|session| session.heard.is_some_and(|heard| heard >= then))
     }
 
-    /// Where the last authentic data, keepalive or response came from.
+    /// Where datagrams go until authentic ones come from elsewhere.
+    pub fn set_endpoint(&mut self, endpoint: Option<SocketAddr>) {
+        self.endpoint = endpoint;
+    }
+
+    /// Packets are not padded beyond this from now on.
+    pub fn set_mtu(&mut self, mtu: usize) {
+        self.config.mtu = mtu;
+    }
+
+    /// Where the last authentic data, keepalive or response came from, or what was set since.
     #[must_use]
     pub fn endpoint(&self) -> Option<SocketAddr> {
         self.endpoint

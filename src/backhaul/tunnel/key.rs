@@ -31,7 +31,7 @@ impl fmt::Debug for PrivateKey {
 }
 
 /// Keys that are in use while one is replaced by the next.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair<T> {
     pub present: T,
     pub next: Option<T>,
