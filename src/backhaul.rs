@@ -11,3 +11,15 @@ pub mod plane;
 pub mod segment;
 pub mod tunnel;
 pub mod userspace;
+
+use std::io;
+
+/// Why a part of the backhaul ended or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BackhaulError {
+    /// The words say what to do.
+    #[error("{0}")]
+    Plane(#[source] io::Error),
+    #[error("the interface of the backhaul is gone: {0}")]
+    Interface(#[source] io::Error),
+}

@@ -158,11 +158,12 @@ impl Engine {
 
     /// The tables that lead to peers, made anew from what is wanted.
     fn route(&mut self) {
-        self.allowed = AllowedIps::default();
+        let slot = |name: &Name| self.names.get(name).copied();
+        self.allowed =
+            AllowedIps::new(self.have.peers.iter().filter_map(|(name, peer)| Some((peer.allowed, slot(name)?))));
         self.by_key.clear();
         for (name, peer) in &self.have.peers {
             let Some(slot) = self.names.get(name) else { continue };
-            self.allowed.insert(peer.allowed, *slot);
             for key in std::iter::once(&peer.keys.present).chain(&peer.keys.next) {
                 self.by_key.insert(*key, *slot);
             }
