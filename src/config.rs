@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod anycast;
+pub mod backhaul;
 mod base64;
 pub mod bgp;
 mod certificate;
@@ -25,6 +26,7 @@ mod read;
 mod secret;
 pub mod services;
 pub mod signature;
+pub mod sixpn;
 pub mod size;
 mod tree;
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub services: BTreeMap<String, services::Service>,
     pub health: health::Health,
     pub proxy: proxy::Proxy,
+    /// None: this POP knows no other.
+    pub backhaul: Option<backhaul::Backhaul>,
     pub admin: admin::Admin,
     pub observe: observe::Observe,
 }

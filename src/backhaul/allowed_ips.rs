@@ -17,7 +17,8 @@ pub struct AllowedIps<T> {
 impl<T: Copy + PartialEq> AllowedIps<T> {
     /// Of two owners of the same prefix the later has it, as in WireGuard.
     pub fn new(prefixes: impl IntoIterator<Item = (Ipv6Network, T)>) -> Self {
-        let mut prefixes: Vec<_> = prefixes.into_iter().map(|(net, owner)| (first(net), net.prefix(), owner)).collect();
+        let mut prefixes: Vec<_> =
+            prefixes.into_iter().map(|(net, owner)| (first(net), net.prefix(), owner)).collect();
         prefixes.sort_by_key(|(first, length, _)| (*first, *length));
         let mut table = Self { starts: Vec::new(), owners: Vec::new() };
         // Prefixes that contain the present point, the longest last, with their last addresses.

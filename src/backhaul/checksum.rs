@@ -68,7 +68,9 @@ mod tests {
     use super::*;
 
     fn slow(octets: &[u8]) -> u16 {
-        let sum = octets.chunks(2).map(|pair| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u64::from(*low)));
+        let sum = octets
+            .chunks(2)
+            .map(|pair| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u64::from(*low)));
         fold(sum.sum())
     }
 

@@ -106,7 +106,11 @@ impl Coalescer {
             let at = self.open[position];
             let group = &mut self.groups[at];
             let size = packet.len() - shape.flow.header;
-            if allowed && group.takes(&arena[group.parts[0].clone()], packet, &shape) && group.verify(arena) && right(packet) {
+            if allowed
+                && group.takes(&arena[group.parts[0].clone()], packet, &shape)
+                && group.verify(arena)
+                && right(packet)
+            {
                 group.parts.push(range.start + shape.flow.header..range.end);
                 group.octets += size;
                 group.next = group.next.wrapping_add(size as u32);
@@ -229,7 +233,12 @@ impl Shape {
                 let size = packet.len() - 48;
                 let whole = usize::from(u16::from_be_bytes([udp[4], udp[5]])) == inside;
                 let flow = Flow { protocol: UDP, header: 48, size };
-                Some(Self { flow, sequence: 0, pushed: false, merges: whole && size > 0 && udp[6..8] != [0, 0] })
+                Some(Self {
+                    flow,
+                    sequence: 0,
+                    pushed: false,
+                    merges: whole && size > 0 && udp[6..8] != [0, 0],
+                })
             }
             _ => None,
         }

@@ -50,7 +50,8 @@ pub fn answer(refusal: Refusal, packet: &[u8], from: Ipv6Addr, out: &mut [u8; MO
 /// RFC 1071 over the pseudo-header (RFC 8200 §8.1) and the message.
 fn checksum(addresses: &[u8], message: &[u8]) -> u16 {
     let words = addresses.chunks(2).chain(message.chunks(2));
-    let sum: u32 = words.map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low))).sum();
+    let sum: u32 =
+        words.map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low))).sum();
     let mut sum = sum + message.len() as u32 + u32::from(ICMPV6);
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -14,7 +14,8 @@ pub enum Change {
 /// What makes `want` of `have`. Peers that are the same in both are not mentioned.
 #[must_use]
 pub fn changes(have: &Wanted, want: &Wanted) -> Vec<Change> {
-    let removed = have.peers.keys().filter(|name| !want.peers.contains_key(*name)).cloned().map(Change::Remove);
+    let removed =
+        have.peers.keys().filter(|name| !want.peers.contains_key(*name)).cloned().map(Change::Remove);
     let others = want.peers.iter().filter_map(|(name, peer)| match have.peers.get(name) {
         Some(same) if same == peer => None,
         Some(_) => Some(Change::Update(name.clone(), peer.clone())),

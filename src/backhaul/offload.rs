@@ -82,11 +82,20 @@ mod tests {
     #[test]
     fn it_is_read_as_it_was_written() {
         for kind in [Gso::None, Gso::Tcp4, Gso::Tcp6, Gso::Udp] {
-            let offload =
-                Offload { needs_checksum: true, kind, header: 60, size: 1380, checksum_start: 40, checksum_offset: 16 };
+            let offload = Offload {
+                needs_checksum: true,
+                kind,
+                header: 60,
+                size: 1380,
+                checksum_start: 40,
+                checksum_offset: 16,
+            };
             assert_eq!(Offload::decode(&offload.encode()), Ok(offload));
         }
-        assert_eq!(Offload::decode(&[0, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]).map(|offload| offload.kind), Ok(Gso::Tcp4));
+        assert_eq!(
+            Offload::decode(&[0, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]).map(|offload| offload.kind),
+            Ok(Gso::Tcp4)
+        );
         assert_eq!(Offload::decode(&[0, 3, 0, 0, 0, 0, 0, 0, 0, 0]), Err(Malformed));
     }
 }

@@ -1,5 +1,8 @@
 //! The data plane in userspace: one thread that carries packets between the TUN and the socket, in order.
-#![expect(clippy::disallowed_methods, reason = "driver: the interface, the socket and the clock of the tunnels")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "driver: the interface, the socket and the clock of the tunnels"
+)]
 
 mod arena;
 mod engine;
@@ -158,7 +161,8 @@ impl Userspace {
         self.engine.tick(Instant::now(), &mut self.trains);
         self.send();
         let tun = self.tun.offloads();
-        let of_tun = [(tun.tcp, "tso"), (tun.udp, "uso")].into_iter().filter_map(|(on, word)| on.then_some(word));
+        let of_tun =
+            [(tun.tcp, "tso"), (tun.udp, "uso")].into_iter().filter_map(|(on, word)| on.then_some(word));
         let offloads = of_tun.chain(self.wire.offloads()).collect();
         let report = Report { kind: Kind::Userspace, offloads, ..self.engine.report() };
         self.report.send_replace(Arc::new(report));
@@ -240,7 +244,9 @@ impl Userspace {
                 *lost += 1;
                 if lost.is_power_of_two() {
                     match why {
-                        Lost::TooLong(way, size) => warn!(to = %way.to, size, "the path takes no datagrams of this size"),
+                        Lost::TooLong(way, size) => {
+                            warn!(to = %way.to, size, "the path takes no datagrams of this size")
+                        }
                         Lost::Refused(way) => warn!(to = %way.to, "the kernel refuses to send to there"),
                     }
                 }

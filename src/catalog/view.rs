@@ -164,6 +164,7 @@ mod tests {
             hard_limit: 150,
             country: Some("br".into()),
             drain: false,
+            remote: None,
         }
     }
 

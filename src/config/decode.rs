@@ -11,6 +11,7 @@ mod admin;
 mod anycast;
 mod attributes;
 mod backend;
+mod backhaul;
 mod bgp;
 mod check;
 mod forwarding;
@@ -24,7 +25,7 @@ mod proxy;
 mod services;
 
 /// Sections of versions to come: known words, but refused.
-const LATER: [&str; 5] = ["dns", "discovery", "backhaul", "replication", "fleet"];
+const LATER: [&str; 4] = ["dns", "discovery", "replication", "fleet"];
 
 /// Decodes the whole file; `base` is where relative paths of files begin. None only after a problem.
 pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
@@ -35,9 +36,14 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
     let bgp = fields.need("bgp").and_then(|spot| bgp::decode(&spot, base));
     // Asked for before `services`, which it names, so that hints list the sections in the order of the file.
     let anycast = fields.need("anycast");
+    let ours = pop.as_ref();
+    let backhaul_at = fields.get("backhaul");
+    let backhaul = backhaul_at.as_ref().and_then(|spot| backhaul::decode(spot, ours, base));
+    // Peers that could not be read might be those that backends name.
+    let peers = backend::Peers { read: backhaul.as_ref(), written: backhaul_at.is_some() };
     let region = pop.as_ref().map_or("", |pop| pop.region.as_str());
     let services_at = fields.need("services");
-    let services = services_at.as_ref().and_then(|spot| services::decode(spot, region, &files));
+    let services = services_at.as_ref().and_then(|spot| services::decode(spot, region, peers, &files));
     let families = bgp.as_ref().and_then(bgp::Read::carried);
     let names = services.as_ref().and_then(services::Read::names);
     let before = top.sheet().count();
@@ -53,6 +59,9 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
         let mut taken: Vec<(SocketAddr, &str)> =
             speaker.unwrap_or_default().iter().map(|socket| (*socket, "bgp.listen")).collect();
         taken.extend(observe.metrics.map(|socket| (socket, "observe.metrics")));
+        let ingress =
+            backhaul.as_ref().and_then(|ours| Some(SocketAddr::new(ours.node().into(), ours.ingress?)));
+        taken.extend(ingress.map(|socket| (socket, "backhaul.ingress")));
         listen::together(spot, &read.listeners, prefixes, &taken);
     }
     Some(Config {
@@ -63,6 +72,7 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
         services: services?.services,
         health,
         proxy,
+        backhaul,
         admin,
         observe,
     })

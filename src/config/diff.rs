@@ -79,10 +79,11 @@ impl Diff {
 /// Compares two configurations; what does not change is listed too, as kept.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Diff {
-    let Config { generation, pop, bgp, anycast, services, health, proxy, admin, observe } = old;
+    let Config { generation, pop, bgp, anycast, services, health, proxy, backhaul, admin, observe } = old;
     let Admin { socket, operator_key, max_darkened } = admin;
 
     let (proxy, workers) = word::proxy(proxy, &new.proxy);
+    let (tunnels, interface) = word::backhaul(backhaul.as_ref(), new.backhaul.as_ref());
     let mut restart = Words::default();
     restart.compare("pop.id", &pop.id, &new.pop.id, Clone::clone);
     restart.compare("admin.socket", socket, &new.admin.socket, |path| path.display().to_string());
@@ -110,8 +111,8 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         neighbors: neighbors(bgp, &new.bgp),
         prefixes: both(anycast, &new.anycast, word::prefix).collect(),
         services: both(services, &new.services, word::service).collect(),
-        process: process.done().into_iter().chain(proxy).collect(),
-        restart: restart.done().into_iter().chain(workers).collect(),
+        process: process.done().into_iter().chain(proxy).chain(tunnels).collect(),
+        restart: restart.done().into_iter().chain(workers).chain(interface).collect(),
     }
 }
 

@@ -135,6 +135,18 @@ pub struct Backend {
     pub country: Option<String>,
     /// Serves what it has, and gets nothing new. Default false.
     pub drain: bool,
+    /// It is at another POP, and reached over the backhaul. None: it is here.
+    pub remote: Option<Remote>,
+}
+
+/// A backend of another POP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// A peer of the section `backhaul`, which has a backend of this id in a service of this name.
+    pub pop: String,
+    /// `address` and `port` are the ingress of that POP, which takes connections to its backend. Otherwise they are
+    /// the backend's own in the 6PN.
+    pub ingress: bool,
 }
 
 /// How much healthy weight is enough. `low <= high <= degrade` once percentages are counted out.

@@ -330,6 +330,7 @@ mod tests {
             hard_limit: 150,
             country: None,
             drain: false,
+            remote: None,
         };
         Check::new("web".into(), backend, Arc::new(settings), now)
     }

@@ -11,16 +11,16 @@ use std::os::fd::AsRawFd;
 ///
 /// # Errors
 /// The kernel's: there is no route.
-#[expect(clippy::disallowed_methods, reason = "connects a datagram socket, which asks the routing table and sends nothing")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "connects a datagram socket, which asks the routing table and sends nothing"
+)]
 pub fn path_to(to: IpAddr) -> io::Result<(u32, IpAddr)> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
     socket.connect(SocketAddr::new(to, 9))?;
-    let (level, name) = if to.is_ipv4() {
-        (libc::IPPROTO_IP, libc::IP_MTU)
-    } else {
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU)
-    };
+    let (level, name) =
+        if to.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
     let mut mtu: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the socket is open, and the option is written to an integer of the length that is given.

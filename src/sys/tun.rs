@@ -38,7 +38,10 @@ impl Tun {
     /// The name is too long or taken, or the kernel refuses; the words say what to do.
     pub fn open(name: &str, wanted: Offloads) -> io::Result<Self> {
         if name.is_empty() || name.len() > NAME {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of an interface")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name:?} is no name of an interface"),
+            ));
         }
         let file = OpenOptions::new()
             .read(true)

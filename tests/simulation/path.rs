@@ -252,6 +252,7 @@ fn health_plan(checked: Checked) -> HealthPlan {
         hard_limit: 150,
         country: None,
         drain: false,
+        remote: None,
     };
     let check = Check {
         probe: Probe::Tcp,

@@ -55,7 +55,15 @@ fn of_flow(packets: &[Vec<u8>], flow: u8) -> Vec<Vec<u8>> {
 #[test]
 fn a_stream_becomes_one_packet_and_is_cut_to_the_same_octets() {
     let sent: Vec<Vec<u8>> = (0..40u32)
-        .map(|n| packet(1, TCP, n * 1000, if n == 39 { ACK | PSH } else { ACK }, &[n as u8; 1000][..if n == 39 { 77 } else { 1000 }]))
+        .map(|n| {
+            packet(
+                1,
+                TCP,
+                n * 1000,
+                if n == 39 { ACK | PSH } else { ACK },
+                &[n as u8; 1000][..if n == 39 { 77 } else { 1000 }],
+            )
+        })
         .collect();
     let mut groups = 0;
     assert_eq!(through(&sent, &mut groups), sent);

@@ -14,7 +14,8 @@ use crate::backhaul::offload::Offload;
 use crate::backhaul::plane::{Endpoint, Keys, Name, PeerReport, PeerWanted, Report, Wanted};
 use crate::backhaul::segment::Segments;
 use crate::backhaul::tunnel::{
-    Door, HANDSHAKE, Index, Indexes, OVERHEAD, Opened, PublicKey, Reason, Sealed, Sorted, Tunnel, TunnelConfig,
+    Door, HANDSHAKE, Index, Indexes, OVERHEAD, Opened, PublicKey, Reason, Sealed, Sorted, Tunnel,
+    TunnelConfig,
 };
 
 /// Answers to packets that cannot be carried, per second.
@@ -130,8 +131,9 @@ impl Engine {
 
     fn update(&mut self, name: Name, wanted: &PeerWanted, random: u32, now: Instant) {
         let before = self.have.peers.get(&name);
-        let same_secrets = before
-            .is_some_and(|before| before.preshared == wanted.preshared && before.keepalive == wanted.keepalive);
+        let same_secrets = before.is_some_and(|before| {
+            before.preshared == wanted.preshared && before.keepalive == wanted.keepalive
+        });
         let found = self.names.get(&name).and_then(|slot| self.peers[*slot].as_mut());
         let Some(peer) = found.filter(|_| same_secrets) else {
             // Another secret is another tunnel.
@@ -159,8 +161,9 @@ impl Engine {
     /// The tables that lead to peers, made anew from what is wanted.
     fn route(&mut self) {
         let slot = |name: &Name| self.names.get(name).copied();
-        self.allowed =
-            AllowedIps::new(self.have.peers.iter().filter_map(|(name, peer)| Some((peer.allowed, slot(name)?))));
+        self.allowed = AllowedIps::new(
+            self.have.peers.iter().filter_map(|(name, peer)| Some((peer.allowed, slot(name)?))),
+        );
         self.by_key.clear();
         for (name, peer) in &self.have.peers {
             let Some(slot) = self.names.get(name) else { continue };
@@ -279,9 +282,9 @@ impl Engine {
     /// What has become of everything.
     #[must_use]
     pub fn report(&self) -> Report {
-        let under_load = self.cookie_seen.is_some_and(|(_, seen)| {
-            self.now.saturating_duration_since(seen) < Duration::from_secs(5)
-        });
+        let under_load = self
+            .cookie_seen
+            .is_some_and(|(_, seen)| self.now.saturating_duration_since(seen) < Duration::from_secs(5));
         let peers = self.names.iter().filter_map(|(name, slot)| {
             let peer = self.peers[*slot].as_ref()?;
             let counters = peer.tunnel.counters();

@@ -201,8 +201,15 @@ fn bind(domain: Domain, address: SocketAddr) -> io::Result<Socket> {
         socket.set_send_buffer_size(BUFFER)?;
     }
     socket.bind(&address.into()).map_err(|error| {
-        let hint = if error.kind() == ErrorKind::AddrInUse { ": another WireGuard listens there; choose another backhaul.listen" } else { "" };
-        io::Error::new(error.kind(), format!("cannot open UDP port {} for the backhaul: {error}{hint}", address.port()))
+        let hint = if error.kind() == ErrorKind::AddrInUse {
+            ": another WireGuard listens there; choose another backhaul.listen"
+        } else {
+            ""
+        };
+        io::Error::new(
+            error.kind(),
+            format!("cannot open UDP port {} for the backhaul: {error}{hint}", address.port()),
+        )
     })?;
     Ok(socket)
 }

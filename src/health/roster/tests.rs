@@ -29,6 +29,7 @@ fn plan(backends: u16, max_concurrent: usize, change: impl FnOnce(&mut Service))
         hard_limit: 150,
         country: None,
         drain: false,
+        remote: None,
     };
     let mut service = Service {
         name: "web".into(),
