@@ -7,6 +7,7 @@ pub mod datagram;
 pub mod descriptors;
 pub mod drops;
 pub mod flows;
+pub mod interface;
 pub mod path_mtu;
 pub mod priority;
 pub mod stream;

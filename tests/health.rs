@@ -575,6 +575,7 @@ fn plan(check: Check, backends: &[SocketAddr]) -> HealthPlan {
         hard_limit: 150,
         country: None,
         drain: false,
+        remote: None,
     });
     let service = Service {
         name: "web".into(),

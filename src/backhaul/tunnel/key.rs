@@ -22,7 +22,21 @@ impl PrivateKey {
     pub fn public(&self) -> PublicKey {
         PublicKey(x25519::PublicKey::from(&self.0).to_bytes())
     }
+
+    /// What we share with the holder of a key, and nobody else knows (RFC 7748 §6.1). Not to be used as it is.
+    #[must_use]
+    pub fn agree(&self, theirs: &PublicKey) -> [u8; 32] {
+        self.0.diffie_hellman(&x25519::PublicKey::from(theirs.0)).to_bytes()
+    }
 }
+
+impl PartialEq for PrivateKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.public() == other.public()
+    }
+}
+
+impl Eq for PrivateKey {}
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
