@@ -3,15 +3,19 @@
 pub mod allowed_ips;
 pub mod checksum;
 pub mod coalesce;
+pub mod fabric;
+pub mod guard;
 pub mod icmp;
 pub mod limit;
 pub mod link;
 pub mod mesh;
 pub mod news;
 pub mod offload;
+pub mod paths;
 pub mod plane;
 pub mod probe;
 pub mod quality;
+pub mod relay;
 pub mod segment;
 pub mod tunnel;
 pub mod userspace;
@@ -24,6 +28,8 @@ pub enum BackhaulError {
     /// The words say what to do.
     #[error("{0}")]
     Plane(#[source] io::Error),
+    #[error(transparent)]
+    Key(#[from] crate::config::key_file::KeyError),
     #[error("the interface of the backhaul is gone: {0}")]
     Interface(#[source] io::Error),
 }

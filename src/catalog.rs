@@ -8,6 +8,7 @@ pub mod backend;
 pub mod geo;
 pub mod live;
 pub mod publisher;
+pub mod remote;
 pub mod select;
 pub mod service;
 pub mod traffic;

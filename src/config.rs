@@ -6,7 +6,7 @@
 pub mod admin;
 pub mod anycast;
 pub mod backhaul;
-mod base64;
+pub mod base64;
 pub mod bgp;
 mod certificate;
 mod decode;
@@ -16,6 +16,7 @@ pub mod environment;
 pub mod generation;
 pub mod geo;
 pub mod health;
+pub mod key_file;
 pub mod listen;
 pub mod load;
 pub mod observe;

@@ -3,7 +3,8 @@
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The octets of a text; None if it is anything but padded base64 and white space.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let letters: Vec<u8> = text.bytes().filter(|letter| !letter.is_ascii_whitespace()).collect();
     let body = letters.strip_suffix(b"==").or(letters.strip_suffix(b"=")).unwrap_or(&letters);
     if !letters.len().is_multiple_of(4) {
@@ -26,7 +27,8 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The text of some octets, in one line.
-pub(super) fn encode(octets: &[u8]) -> String {
+#[must_use]
+pub fn encode(octets: &[u8]) -> String {
     let mut text = String::with_capacity(octets.len().div_ceil(3) * 4);
     for group in octets.chunks(3) {
         let bits =

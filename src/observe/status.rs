@@ -4,6 +4,7 @@
 //! knowing any subsystem. Times are ages in milliseconds, because a monotonic instant means
 //! nothing outside the process.
 
+pub mod backhaul;
 pub mod choice;
 pub mod traffic;
 

@@ -1,0 +1,15 @@
+//! What is said of backends at other POPs: the word of the POP that owns them, and the path to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// By service and id. A backend that is missing is one of which nothing was heard yet.
+pub type Said = BTreeMap<(Arc<str>, Arc<str>), Word>;
+
+/// What counts for one backend, aged and with the path taken into account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    Up,
+    /// Why, in words for operators.
+    Down(Arc<str>),
+}
