@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::observe::journal::Entry;
 use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::Recorder;
+use crate::observe::status::backhaul::BackhaulStatus;
 use crate::observe::status::choice::ChoiceCall;
 use crate::observe::status::traffic::{CertificateStatus, ConnectionStatus, ProxyStatus, RollCall};
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, SentRoute, ServiceStatus};
@@ -36,6 +37,8 @@ pub struct Inputs {
     pub prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
     pub services: watch::Receiver<Arc<Vec<ServiceStatus>>>,
     pub proxy: watch::Receiver<Arc<ProxyStatus>>,
+    /// None: there is no backhaul.
+    pub backhaul: Option<watch::Receiver<Arc<BackhaulStatus>>>,
     /// One for each worker of the proxy; a worker that hangs answers nothing.
     pub roll_calls: Vec<mpsc::Sender<RollCall>>,
     /// Where clients would be taken; the data plane answers.
@@ -118,6 +121,8 @@ pub struct Status {
     /// What clients are shown.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backhaul: Option<Arc<BackhaulStatus>>,
 }
 
 /// Why a prefix is as it is: the document of `/v1/explain`.
@@ -197,6 +202,7 @@ impl Status {
             prefixes: prefixes(),
             services: services(),
             certificates: certificates(),
+            backhaul: None,
         }
     }
 }

@@ -30,6 +30,8 @@ pub enum BackhaulError {
     Plane(#[source] io::Error),
     #[error(transparent)]
     Key(#[from] crate::config::key_file::KeyError),
+    #[error("a thread of the backhaul: {0}")]
+    Thread(#[from] crate::supervise::End),
     #[error("the interface of the backhaul is gone: {0}")]
     Interface(#[source] io::Error),
 }

@@ -12,6 +12,7 @@
 mod check;
 mod held;
 mod hysteresis;
+mod owner;
 mod pace;
 pub mod probe;
 mod prober;

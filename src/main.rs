@@ -23,6 +23,7 @@ use edgeproxy::config::duration;
 use edgeproxy::config::environment::Environment;
 use edgeproxy::config::generation::begin;
 use edgeproxy::config::load::{LoadError, load};
+use edgeproxy::observe::status::backhaul::BackhaulStatus;
 use edgeproxy::observe::status::choice::ChoiceStatus;
 use edgeproxy::observe::status::traffic::ProxyStatus;
 use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
@@ -80,6 +81,8 @@ enum Command {
     Health { service: Option<String> },
     /// Show where clients come in, and what each backend carries.
     Backends { service: Option<String> },
+    /// Show the private network between POPs: who carries packets, and the link to each peer.
+    Backhaul,
     /// Show open connections, the oldest first.
     Connections {
         /// Only those of this service.
@@ -259,6 +262,9 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Backends { service } => ask(show(&client, "/v1/backends", json, |proxy: ProxyStatus| {
             screen::backends(&proxy, service.as_deref())
         })),
+        Command::Backhaul => {
+            ask(show(&client, "/v1/backhaul", json, |it: BackhaulStatus| screen::backhaul(&it)))
+        }
         Command::Connections { service, client: from, limit } => {
             let mut target = format!("/v1/connections?limit={limit}");
             if let Some(service) = service {

@@ -478,6 +478,7 @@ impl Running {
                 status_out,
                 tokio::sync::watch::channel(Default::default()).0,
                 tokio::sync::mpsc::channel(1).1,
+                tokio::sync::watch::channel(Default::default()).1,
                 Journal::new(1).0,
                 CauseIds::new(1, 0),
             ),

@@ -1,5 +1,6 @@
 //! The status documents as screens for people.
 
+mod backhaul;
 mod choice;
 mod events;
 mod traffic;
@@ -7,6 +8,7 @@ mod traffic;
 use std::fmt::Write;
 use std::sync::Arc;
 
+pub use self::backhaul::backhaul;
 pub use self::choice::choice;
 pub use self::events::event;
 pub use self::traffic::{backends, connections, troubles};
@@ -58,6 +60,9 @@ pub fn status(status: &Status) -> String {
     screen += &traffic::warnings(&status.certificates);
     for part in [prefixes(&status.prefixes), neighbors(&status.neighbors), services(&status.services)] {
         let _ = write!(screen, "\n{part}");
+    }
+    if let Some(it) = &status.backhaul {
+        let _ = write!(screen, "\n{}", backhaul(it));
     }
     screen
 }

@@ -243,6 +243,7 @@ fn snapshot(inputs: &Inputs, fresh: &Fresh) -> Snapshot {
         prefixes: inputs.prefixes.borrow().clone(),
         services: inputs.services.borrow().clone(),
         proxy: inputs.proxy.borrow().clone(),
+        backhaul: inputs.backhaul.as_ref().map(|it| it.borrow().clone()),
         events: inputs.events.borrow().clone(),
         ages: fresh.ages(),
     }

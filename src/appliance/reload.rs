@@ -11,6 +11,7 @@ use crate::announce::ledger::Plan;
 use crate::catalog::geo::Geo;
 use crate::catalog::traffic::FlowBook;
 use crate::catalog::view::Sources;
+use crate::config::backhaul::Backhaul;
 use crate::config::bgp::Bgp;
 use crate::config::diff::diff;
 use crate::config::load::Source;
@@ -30,6 +31,8 @@ pub struct Handouts {
     pub proxy: watch::Sender<Arc<proxy::plan::Plan>>,
     pub planner: Planner,
     pub flows: watch::Sender<Arc<FlowBook>>,
+    /// None: this process was started without a backhaul.
+    pub tunnels: Option<watch::Sender<Arc<Backhaul>>>,
 }
 
 /// The configuration in force and the text it came from.
@@ -69,6 +72,10 @@ impl InForce {
         let proxy = self.handouts.planner.plan(&new);
         self.handouts.proxy.send_replace(Arc::new(proxy));
         self.handouts.flows.send_replace(Arc::new(self.handouts.planner.flows().clone()));
+        // What needs a restart stays as it was.
+        if let (Some(tunnels), Some(backhaul)) = (&self.handouts.tunnels, &new.backhaul) {
+            hand_out(tunnels, backhaul.clone());
+        }
         hand_out(&self.handouts.policy, Plan::of(&new));
         hand_out(&self.handouts.bgp, new.bgp.clone());
         (std::mem::replace(&mut self.config, new), std::mem::replace(&mut self.source, source))

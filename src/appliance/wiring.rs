@@ -20,6 +20,9 @@
 //!  threads "proxy-0" … ◄─ pulse (an octet through each relay) ─ thread "lease": renews ──► board (atomics) ─► announcer
 //!                                                                      self-probes of every door ─► paths ─► announcer
 //!
+//!  threads "backhaul" (plane: TUN ◄──► UDP) ◄─ wanted, keys ─ "paths" ─ said (of backends at other POPs) ─► prober
+//!                                           ─ report ─►           ◄─ verdicts, sources; probes and relays ◄──► POPs
+//!
 //!  thread "addresses" ◄─ needed ─ announcer ◄─ bound ─ addresses (may wait for the kernel's locks)
 //!  thread "watchdog" ◄── hearts of routing (hangs: the process aborts), health, control ──► systemd
 //! ```
@@ -37,6 +40,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, error, warn};
 
+mod backhaul;
+
 use super::ApplianceError;
 use super::drains::Drains;
 use super::reload::{Handouts, InForce, health_plan, sources};
@@ -52,6 +57,7 @@ use crate::announce::traffic::Traffic;
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
 use crate::catalog::publisher::Publisher;
+use crate::catalog::remote::Said;
 use crate::catalog::traffic::Closing;
 use crate::catalog::view::{Verdicts, View};
 use crate::config::environment::Environment;
@@ -62,6 +68,7 @@ use crate::observe::journal::recent::Recent;
 use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
+use crate::observe::status::backhaul::BackhaulStatus;
 use crate::observe::status::traffic::ProxyStatus;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 use crate::proxy::ProxyError;
@@ -174,6 +181,7 @@ impl Appliance {
         let (view, health_view) = watch::channel(Arc::new(HealthView::empty(started)));
         let (suspect, suspects) = mpsc::channel(SUSPECTS);
         let (verdicts, backend_verdicts) = watch::channel(Arc::new(Verdicts::new()));
+        let (said, said_of_others) = watch::channel(Arc::new(Said::default()));
         let (closing, to_close) = watch::channel(Arc::new(Closing::new()));
         let (choices, catalog_view) = watch::channel(Arc::new(View::default()));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
@@ -187,7 +195,10 @@ impl Appliance {
         let (paths, path_health) = watch::channel(Arc::new(Paths { probing: true, ..Paths::default() }));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let tunnels = config.backhaul.clone().map(|section| watch::channel(Arc::new(section)));
+        let (tunnels, tunnel_config) = tunnels.unzip();
         // Rooms → operators.
+        let (linked, links) = watch::channel(Arc::new(BackhaulStatus::default()));
         let (process, process_status) = watch::channel(Arc::new(ProcessStatus::default()));
         let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<Arc<NeighborStatus>>::new()));
         let (prefixes, prefix_status) = watch::channel(Arc::new(Vec::<PrefixStatus>::new()));
@@ -213,6 +224,7 @@ impl Appliance {
             prefixes: prefix_status,
             services: service_status,
             proxy: proxy_status,
+            backhaul: config.backhaul.as_ref().map(|_| links),
             roll_calls,
             choices: choose,
             events,
@@ -244,8 +256,16 @@ impl Appliance {
         let beating = watchdog.heart("health", PATIENCE, Answer::Tell);
         let prober = Thread::spawn("health", move || async move {
             raise_priority();
-            let prober =
-                Prober::new(health_plan, view, services, verdicts, suspects, noted, CauseIds::new(epoch, 0));
+            let prober = Prober::new(
+                health_plan,
+                view,
+                services,
+                verdicts,
+                suspects,
+                said_of_others,
+                noted,
+                CauseIds::new(epoch, 0),
+            );
             beating.over(prober.run(stop)).await
         })?;
 
@@ -257,6 +277,14 @@ impl Appliance {
             (0..workers).map(|_| pulse::line()).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let pulse = Pulse::new(lines, proxy_plan.clone(), Arc::clone(&board));
         let self_probes = SelfProbes::new(proxy_plan.clone(), Arc::clone(&totals.desk), paths);
+        let tunnel_ends = tunnel_config.map(|config| backhaul::Ends {
+            config,
+            sources: catalog_sources.clone(),
+            verdicts: backend_verdicts.clone(),
+            said: Arc::new(said),
+            status: Arc::new(linked),
+            state: state.clone(),
+        });
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {
             raise_priority();
@@ -354,10 +382,18 @@ impl Appliance {
             }
         });
 
+        let tree = match tunnel_ends {
+            Some(ends) => {
+                let stop = stop_others.clone();
+                tree.child("backhaul", Duty::Restartable, move || backhaul::run(ends.clone(), stop.clone()))
+            }
+            None => tree,
+        };
+
         let in_force = InForce::new(
             config,
             source,
-            Handouts { bgp, policy, health, catalog, proxy, planner, flows: carried },
+            Handouts { bgp, policy, health, catalog, proxy, planner, flows: carried, tunnels },
             logs,
         );
         let transactions = Transactions::new(path, in_force, store, screens);

@@ -10,7 +10,7 @@ use super::news::{Edition, News, Reader, State as Told};
 use super::plane::{Endpoint, Keys, Name, PeerWanted, Report, Wanted};
 use super::probe::{self, Kind, MOST, Probe, Secrets, Side};
 use super::tunnel::{Pair, PublicKey};
-use crate::catalog::remote::{Said, Word};
+use crate::catalog::remote::{Word, Words};
 use crate::config::backhaul::{Backhaul, Peer};
 use crate::config::sixpn::Place;
 
@@ -214,7 +214,8 @@ impl Fabric {
         member.key = key;
         match (probe.kind, probe.side) {
             (Kind::Question, side) => {
-                let answer = Probe { kind: Kind::Answer, side, from: config.place, to: place, body: &[], ..probe };
+                let answer =
+                    Probe { kind: Kind::Answer, side, from: config.place, to: place, body: &[], ..probe };
                 let mut out = [0; MOST];
                 let length = answer.write(&member.secrets, key, &mut out);
                 (length <= octets.len()).then(|| out[..length].to_vec())
@@ -262,7 +263,8 @@ impl Fabric {
             self.news.reached = reached;
             self.publish();
         }
-        let relays: BTreeMap<Name, Vec<Name>> = self.members.keys().map(|name| (name.clone(), self.relays(name, now))).collect();
+        let relays: BTreeMap<Name, Vec<Name>> =
+            self.members.keys().map(|name| (name.clone(), self.relays(name, now))).collect();
         for (name, member) in &mut self.members {
             member.relays = relays.get(name).cloned().unwrap_or_default();
             self.changed |= member.link.decide(interval, timeout, &member.relays, now);
@@ -323,7 +325,8 @@ impl Fabric {
         let mtu = match member.link.way() {
             Way::Direct(_) => direct,
             Way::Relay(through) => {
-                let inside = self.members.get(through).map_or(USUAL_MTU, |relay| self.config.mtu.unwrap_or(relay.mtu));
+                let inside =
+                    self.members.get(through).map_or(USUAL_MTU, |relay| self.config.mtu.unwrap_or(relay.mtu));
                 inside.saturating_sub(RELAYED).min(direct)
             }
         };
@@ -339,7 +342,7 @@ impl Fabric {
 
     /// What counts for backends of other POPs: those in `remote`, by service, id and POP.
     #[must_use]
-    pub fn said(&self, remote: &[(Arc<str>, Arc<str>, Name)], now: Instant) -> Said {
+    pub fn said(&self, remote: &[(Arc<str>, Arc<str>, Name)], now: Instant) -> Words {
         let said = remote.iter().filter_map(|(service, backend, pop)| {
             let key = (Arc::clone(service), Arc::clone(backend));
             self.word(&key, pop, now).map(|word| (key, word))
@@ -359,10 +362,14 @@ impl Fabric {
                 return down(format!("the path to {pop} loses {lost:.0} % of its probes"));
             }
             State::TunnelBroken => {
-                return down(format!("the tunnel to {pop} is silent for {silence:.1} s, though {pop} answers outside it"));
+                return down(format!(
+                    "the tunnel to {pop} is silent for {silence:.1} s, though {pop} answers outside it"
+                ));
             }
             State::Silent => {
-                return down(format!("the path to {pop} is silent for {silence:.1} s, inside the tunnel and outside"));
+                return down(format!(
+                    "the path to {pop} is silent for {silence:.1} s, inside the tunnel and outside"
+                ));
             }
         }
         let Some((news, at)) = &member.told else { return None };

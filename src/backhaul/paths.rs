@@ -1,5 +1,8 @@
 //! Keeps the paths to all peers: probes, relay, names, keys, the interface's addresses and routes.
-#![expect(clippy::disallowed_methods, reason = "driver: the clock, the probes' and the relay's sockets, and names")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "driver: the clock, the probes' and the relay's sockets, and names"
+)]
 
 mod carry;
 mod filter;
@@ -30,7 +33,7 @@ use super::news;
 use super::plane::{Keys, Name, Report, Wanted};
 use super::tunnel::{Pair, PrivateKey};
 use crate::catalog::backend::Verdict;
-use crate::catalog::remote::Said;
+use crate::catalog::remote::{Said, Word, Words};
 use crate::catalog::view::{Sources, Verdicts};
 use crate::config::backhaul::Backhaul;
 use crate::config::key_file;
@@ -52,8 +55,8 @@ pub struct Ends {
     pub report: watch::Receiver<Arc<Report>>,
     pub keys: watch::Sender<Arc<Keys>>,
     pub wanted: watch::Sender<Arc<Wanted>>,
-    pub said: watch::Sender<Arc<Said>>,
-    pub status: watch::Sender<Arc<BackhaulStatus>>,
+    pub said: Arc<watch::Sender<Arc<Said>>>,
+    pub status: Arc<watch::Sender<Arc<BackhaulStatus>>>,
     /// Where keys are made whose file nobody named.
     pub state: PathBuf,
 }
@@ -232,11 +235,13 @@ impl Paths {
     }
 
     fn say(&self) {
-        let said = self.fabric.said(&self.remote, Instant::now());
+        let now = Instant::now();
+        let words = self.fabric.said(&self.remote, now);
         self.ends.said.send_if_modified(|before| {
-            let changed = words(before, &said);
+            let old = before.as_of.is_none_or(|at| now.saturating_duration_since(at) > TELL);
+            let changed = old || differ(&before.words, &words);
             if changed {
-                *before = Arc::new(said);
+                *before = Arc::new(Said { as_of: Some(now), words });
             }
             changed
         });
@@ -287,12 +292,10 @@ impl Paths {
 }
 
 /// Whether somebody must hear: numbers in words that change all the time are no news.
-fn words(before: &Said, after: &Said) -> bool {
-    use crate::catalog::remote::Word;
-    let same = |(one, other): (&(_, Word), &(_, Word))| one.0 == other.0 && matches!((&one.1, &other.1), (Word::Up, Word::Up) | (Word::Down(_), Word::Down(_)));
-    let list = |said: &Said| said.iter().map(|(key, word)| (key.clone(), word.clone())).collect::<Vec<_>>();
-    let (before, after) = (list(before), list(after));
-    before.len() != after.len() || !before.iter().zip(&after).all(same)
+fn differ(before: &Words, after: &Words) -> bool {
+    let up = |word: &Word| *word == Word::Up;
+    let same = |((key, word), (other, after))| key == other && up(word) == up(after);
+    before.len() != after.len() || !before.iter().zip(after).all(same)
 }
 
 /// The socket of probes, for both families, inside and outside.

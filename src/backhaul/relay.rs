@@ -91,7 +91,9 @@ impl Carrier {
         now: Instant,
     ) -> Option<Act<'d>> {
         let act = match frame {
-            Frame::From(place, datagram) if place != source && is_peer(place) => Some(Act::Take(place, datagram)),
+            Frame::From(place, datagram) if place != source && is_peer(place) => {
+                Some(Act::Take(place, datagram))
+            }
             Frame::To(place, datagram) if self.allowed && place != source && is_peer(place) => {
                 let rest = now.saturating_duration_since(self.filled).as_micros().min(1_000_000) as u64;
                 let earned = rest * RATE / 1_000_000;
@@ -130,7 +132,9 @@ mod tests {
             let octets = [&frame.head()[..], datagram].concat();
             assert_eq!(read(&octets), Some(frame));
         }
-        for garbage in [&b""[..], b"\x01\x00\x01", b"\x01\x00\x01\x01", b"\x03\x00\x01\x01x", b"\x01\x00\xff\x01x"] {
+        for garbage in
+            [&b""[..], b"\x01\x00\x01", b"\x01\x00\x01\x01", b"\x03\x00\x01\x01x", b"\x01\x00\xff\x01x"]
+        {
             assert_eq!(read(garbage), None);
         }
     }

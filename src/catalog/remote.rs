@@ -2,9 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
+
+/// Everything that is said at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// None: nobody has spoken yet. An old word is not believed, whoever said it.
+    pub as_of: Option<Instant>,
+    pub words: Words,
+}
 
 /// By service and id. A backend that is missing is one of which nothing was heard yet.
-pub type Said = BTreeMap<(Arc<str>, Arc<str>), Word>;
+pub type Words = BTreeMap<(Arc<str>, Arc<str>), Word>;
 
 /// What counts for one backend, aged and with the path taken into account.
 #[derive(Debug, Clone, PartialEq, Eq)]

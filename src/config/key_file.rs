@@ -74,11 +74,12 @@ fn make(path: &Path, key: &[u8; 32]) -> io::Result<()> {
     beside.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(beside);
     let _ = fs::remove_file(&beside);
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).and_then(|mut file| {
-        file.write_all(base64::encode(key).as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
-    });
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).and_then(|mut file| {
+            file.write_all(base64::encode(key).as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()
+        });
     let named = written.and_then(|()| fs::hard_link(&beside, path));
     let _ = fs::remove_file(&beside);
     named?;

@@ -252,6 +252,20 @@ impl Check {
         self.probe == Probe::Off
     }
 
+    /// What is asked of this backend. Behind the ingress of another POP only the ingress can be asked: that POP asks
+    /// the backend itself, and tells.
+    #[must_use]
+    pub fn of(&self, backend: &Backend) -> Option<Self> {
+        let ingress = backend.remote.as_ref().is_some_and(|remote| remote.ingress) && !self.is_off();
+        ingress.then(|| Self {
+            probe: Probe::Tcp,
+            source: None,
+            port: None,
+            held_connection: false,
+            ..self.clone()
+        })
+    }
+
     /// Where a backend is probed.
     #[must_use]
     pub fn target(&self, backend: &Backend) -> SocketAddr {
@@ -262,6 +276,9 @@ impl Check {
     /// of this one stays true. How often and how many times it is asked does not matter.
     #[must_use]
     pub fn asks_the_same(&self, backend: &Backend, other: &Self, its: &Backend) -> bool {
-        self.target(backend) == other.target(its) && self.probe == other.probe && self.source == other.source
+        self.target(backend) == other.target(its)
+            && self.probe == other.probe
+            && self.source == other.source
+            && backend.remote == its.remote
     }
 }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use super::Cause;
 use super::held::Held;
 use super::hysteresis::{Evidence, Hysteresis};
+use super::owner::Owner;
 use super::schedule::Tempo;
 use super::verdict::{Failure, Outcome, Standing, Verdict};
 use crate::catalog::backend::{self, Known};
+use crate::catalog::remote::Word;
 use crate::config::services;
 use crate::observe::status::BackendStatus;
 
@@ -37,6 +39,9 @@ pub(super) struct Check {
     /// Probes still to be hurried after the held connection ended.
     wary: u32,
     hysteresis: Hysteresis,
+    owner: Owner,
+    /// Since its POP, or the path to it, took the verdict away.
+    disowned: Option<Fall>,
     /// Up by its last probes, but these are too old to be believed.
     starved: bool,
     /// Of the verdict as shown.
@@ -71,6 +76,8 @@ impl Check {
         Self {
             service,
             target: settings.target(&backend),
+            owner: Owner::of(backend.remote.is_some()),
+            disowned: None,
             backend,
             held: Held::new(settings.held_connection, now),
             settings,
@@ -200,14 +207,40 @@ impl Check {
         true
     }
 
-    /// The verdict as it is shown and counted.
+    /// Takes the word of the POP that owns it. Says whether the standing may have changed.
+    pub(super) fn handle_word(&mut self, word: Option<&Word>, stale: bool, now: Instant) -> bool {
+        let Some(owner) = self.owner.next(word, stale) else { return false };
+        let before = self.verdict();
+        self.disowned = match &owner {
+            Owner::Down(error) => Some(Fall { error: error.clone(), at: now, proven: true }),
+            _ => None,
+        };
+        self.owner = owner;
+        if self.verdict() != before {
+            self.since = now;
+        }
+        true
+    }
+
+    /// The verdict as it is shown and counted: of our own probes, unless who owns it knows better.
     pub(super) fn verdict(&self) -> Verdict {
-        match self.starved {
+        let own = match self.starved {
             // The operator vouches for it.
             _ if self.settings.is_off() => Verdict::Up,
             true => Verdict::Down,
             false => self.hysteresis.verdict(),
+        };
+        match self.owner {
+            Owner::Ourselves | Owner::Up => own,
+            Owner::Unheard if own == Verdict::Up => Verdict::Unproven,
+            Owner::Unheard => own,
+            Owner::Down(_) => Verdict::Down,
         }
+    }
+
+    /// What took the verdict away.
+    fn fallen(&self) -> Option<&Fall> {
+        self.disowned.as_ref().or(self.fall.as_ref())
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -217,12 +250,12 @@ impl Check {
 
     /// When the backend's verdict fell; None while it is not down.
     pub(super) fn fell_at(&self) -> Option<Instant> {
-        self.fall.as_ref().map(|fall| fall.at)
+        self.fallen().map(|fall| fall.at)
     }
 
     /// What to say if the service blames this backend; None while it is not down.
     pub(super) fn cause(&self) -> Option<Cause> {
-        let fall = self.fall.as_ref()?;
+        let fall = self.fallen()?;
         Some(Cause {
             service: self.service.to_string(),
             backend: self.backend.id.clone(),
@@ -246,6 +279,7 @@ impl Check {
     pub(super) fn status(&self, now: Instant) -> BackendStatus {
         let millis = |since: Instant| now.saturating_duration_since(since).as_millis() as u64;
         let error = match (&self.fall, &self.trouble) {
+            _ if self.disowned.is_some() => self.disowned.as_ref().map(|fall| fall.error.clone()),
             (Some(fall), _) if self.starved => Some(fall.error.clone()),
             (_, Some(failure)) => Some(failure.to_string()),
             (_, None) => None,

@@ -24,6 +24,7 @@ use super::roster::{Hold, JobId, Roster, Turned};
 use super::verdict::Failure;
 use super::{HealthError, HealthPlan, HealthView};
 use crate::catalog::live::Suspect;
+use crate::catalog::remote::Said;
 use crate::catalog::view::Verdicts;
 use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::status::ServiceStatus;
@@ -39,6 +40,7 @@ pub struct Prober {
     status: watch::Sender<Arc<Vec<ServiceStatus>>>,
     verdicts: watch::Sender<Arc<Verdicts>>,
     suspects: mpsc::Receiver<Suspect>,
+    said: watch::Receiver<Arc<Said>>,
     journal: Journal,
     ids: CauseIds,
 }
@@ -51,7 +53,8 @@ enum HoldEvent {
 }
 
 impl Prober {
-    /// `plan`: what to check, the newest wins. `view`, `status` and `verdicts`: where to publish. `suspects`: whom to look at at once. `journal`: where
+    /// `plan`: what to check, the newest wins. `view`, `status` and `verdicts`: where to publish. `suspects`: whom to look at at once. `said`: what is
+    /// said of backends at other POPs. `journal`: where
     /// changes of verdicts are noted, named by `ids`.
     #[must_use]
     pub fn new(
@@ -60,10 +63,11 @@ impl Prober {
         status: watch::Sender<Arc<Vec<ServiceStatus>>>,
         verdicts: watch::Sender<Arc<Verdicts>>,
         suspects: mpsc::Receiver<Suspect>,
+        said: watch::Receiver<Arc<Said>>,
         journal: Journal,
         ids: CauseIds,
     ) -> Self {
-        Self { plan, view, status, verdicts, suspects, journal, ids }
+        Self { plan, view, status, verdicts, suspects, said, journal, ids }
     }
 
     /// Runs until `stop`. Dropping it closes everything it had open.
@@ -72,7 +76,7 @@ impl Prober {
     /// [`HealthError::PlanGone`] when the plan's sender was dropped, [`HealthError::Timer`] if the kernel
     /// gives no timer.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HealthError> {
-        let Self { mut plan, view, status, verdicts, mut suspects, journal, ids } = self;
+        let Self { mut plan, view, status, verdicts, mut suspects, mut said, journal, ids } = self;
         let mut now = Instant::now();
         let mut roster = Roster::new(RandomState::new().hash_one(0), ids);
         let mut probes = FuturesUnordered::new();
@@ -109,6 +113,7 @@ impl Prober {
 
             if pace.is_view_due(now) {
                 roster.handle_sweep(now);
+                roster.handle_said(&said.borrow(), now);
             }
             let changes = roster.take_changes();
             let publish = pace.poll_publish(changes, now);
@@ -143,6 +148,11 @@ impl Prober {
                     let new = Arc::clone(&plan.borrow_and_update());
                     roster.apply_plan(&new, now);
                     pace.handle_plan(new.limits.max_age, roster.backends());
+                }
+                Ok(()) = said.changed() => {
+                    now = Instant::now();
+                    let said = Arc::clone(&said.borrow_and_update());
+                    roster.handle_said(&said, now);
                 }
                 Some(Suspect { service, backend }) = suspects.recv() => {
                     now = Instant::now();

@@ -20,7 +20,8 @@ use super::schedule::{self, Dice, Tempo};
 use super::tally::{Moved, Tally};
 use super::verdict::{Failure, Outcome, Standing, Verdict};
 use super::watermark::Position;
-use super::{HealthPlan, HealthView};
+use super::{HealthPlan, HealthView, owner};
+use crate::catalog::remote::Said;
 use crate::catalog::view::Verdicts;
 use crate::config::health::Health;
 use crate::config::services;
@@ -205,6 +206,28 @@ impl Roster {
             .collect();
         for id in starved {
             self.settle(id, now);
+        }
+    }
+
+    /// Takes what is said of backends at other POPs. Those of which something new is said are probed at once.
+    pub fn handle_said(&mut self, said: &Said, now: Instant) {
+        let stale = said.as_of.is_none_or(|at| now.saturating_duration_since(at) > owner::STALE);
+        let mut heard = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let check = &mut entry.check;
+            if check.backend.remote.is_none() {
+                continue;
+            }
+            let key = (Arc::clone(&check.service), Arc::from(check.backend.id.as_str()));
+            if check.handle_word(said.words.get(&key), stale, now) {
+                heard.push(*id);
+            }
+        }
+        for id in heard {
+            self.settle(id, now);
+            if self.entries.get(&id).is_some_and(|entry| entry.due.is_some()) {
+                self.enqueue(id, Due { unhurried: false, at: now, check: id });
+            }
         }
     }
 

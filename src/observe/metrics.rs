@@ -1,5 +1,6 @@
 //! `/metrics`: rendered from the status documents when it is asked for, so that no subsystem counts twice.
 
+mod backhaul;
 mod traffic;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
 
+use super::status::backhaul::BackhaulStatus;
 use super::status::traffic::ProxyStatus;
 use super::status::{
     JournalStatus, LeasesStatus, NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus,
@@ -69,6 +71,7 @@ impl Recorder {
         prefixes: &[PrefixStatus],
         services: &[ServiceStatus],
         proxy: &ProxyStatus,
+        backhaul: Option<&BackhaulStatus>,
         journal: JournalStatus,
     ) -> String {
         let mut families = Vec::with_capacity(40);
@@ -78,6 +81,7 @@ impl Recorder {
         families.extend(of_prefixes(prefixes));
         families.extend(of_services(services));
         families.extend(traffic::of_proxy(proxy));
+        families.extend(backhaul.into_iter().flat_map(backhaul::of_backhaul));
         families.extend(of_journal(journal));
         families.extend(self.fail_to_withdraw.collect());
         // The encoder takes a family without samples for an error; without neighbors that is none.

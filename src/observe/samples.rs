@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::journal::recent::Recent;
 use super::journal::{Entry, Event, Route};
+use super::status::backhaul::{BackhaulStatus, PeerStatus};
 use super::status::choice::{AffinityStatus, CandidateStatus, ChoiceStatus};
 use super::status::traffic::CertificateStatus;
 use super::status::{
@@ -268,5 +269,30 @@ pub(crate) fn decision(prefix: &str, state: &str) -> Event {
         before: if state == "announced" { "withdrawn".into() } else { "announced".into() },
         reason: "below-watermark".into(),
         why: "service web has 0 of 6 weight healthy".into(),
+    }
+}
+
+/// A backhaul with one peer.
+pub(crate) fn backhaul() -> BackhaulStatus {
+    let peer = PeerStatus {
+        pop: "fra1".to_owned(),
+        state: "up".to_owned(),
+        way: "direct".to_owned(),
+        endpoint: Some("192.0.2.7:51820".to_owned()),
+        last_handshake_ms: Some(12_000),
+        rx_bytes: 5_000_000,
+        rtt_us: Some(20_400),
+        drops: [("replayed".to_owned(), 3)].into(),
+        ..PeerStatus::default()
+    };
+    BackhaulStatus {
+        backend: "userspace".to_owned(),
+        interface: "edge6pn".to_owned(),
+        node: "fd5a:1c7e:92b4:3010::1".to_owned(),
+        offloads: vec!["tso".to_owned(), "gso".to_owned()],
+        mtu: 1420,
+        drops: [("bad_mac".to_owned(), 2)].into(),
+        peers: vec![peer],
+        ..BackhaulStatus::default()
     }
 }

@@ -13,6 +13,7 @@ fn snapshot() -> Snapshot {
         prefixes: Arc::new(status.prefixes),
         services: Arc::new(status.services),
         proxy: Arc::new(proxy),
+        backhaul: None,
         events: Arc::new(crate::observe::samples::recent()),
         ages: ["the process", "bgp", "the decision", "health"].map(|name| (name, Duration::from_millis(700))),
     }

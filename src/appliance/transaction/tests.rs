@@ -41,6 +41,7 @@ impl Pop {
             proxy: watch::channel(Arc::default()).0,
             planner: Planner::new(1),
             flows: watch::channel(Arc::default()).0,
+            tunnels: None,
         };
         let in_force = InForce::new(Arc::new(config), source, handouts, Logs::nowhere());
         let transactions = Transactions::new(disk.path().join("pop.yaml"), in_force, store, watched);

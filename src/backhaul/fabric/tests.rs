@@ -57,7 +57,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let now = Instant::now();
-        let mut pops: Vec<_> = (1..=3u8).map(|pop| Fabric::new(config(pop), Pair::only(key(pop)), 7, now)).collect();
+        let mut pops: Vec<_> =
+            (1..=3u8).map(|pop| Fabric::new(config(pop), Pair::only(key(pop)), 7, now)).collect();
         for (at, pop) in pops.iter_mut().enumerate() {
             for other in (1..=3u8).filter(|other| usize::from(*other) != at + 1) {
                 pop.set_addresses(&format!("pop{other}"), &[outside(other)], now);
@@ -85,9 +86,12 @@ impl World {
     fn carry(&mut self, from: usize, post: &Post, hops: u8) {
         let fleet = self.pops[0].config.fleet;
         let inside = |pop: usize| IpAddr::V6(fleet.node(place(pop as u8 + 1)));
-        let to = (0..3).find(|pop| post.to.ip() == inside(*pop) || post.to.ip() == outside(*pop as u8 + 1).ip()).unwrap();
+        let to = (0..3)
+            .find(|pop| post.to.ip() == inside(*pop) || post.to.ip() == outside(*pop as u8 + 1).ip())
+            .unwrap();
         let in_tunnel = post.to.ip() == inside(to);
-        let relayed = in_tunnel && matches!(self.pops[from].way(&format!("pop{}", to + 1)), Some(Way::Relay(_)));
+        let relayed =
+            in_tunnel && matches!(self.pops[from].way(&format!("pop{}", to + 1)), Some(Way::Relay(_)));
         let third = 3 - from - to;
         let whole = if relayed {
             !self.is_cut(from, third) && !self.is_cut(third, to)

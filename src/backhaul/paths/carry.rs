@@ -109,7 +109,8 @@ impl Carry {
             let Some(source) = source.filter(|place| self.fleet.node(*place) == *from.ip()) else { continue };
             let buffer = std::mem::take(&mut self.buffer);
             let is_peer = |place| fabric.at(place).is_some();
-            let act = read(&buffer[..length]).and_then(|frame| self.carrier.judge(frame, source, is_peer, Instant::now()));
+            let act = read(&buffer[..length])
+                .and_then(|frame| self.carrier.judge(frame, source, is_peer, Instant::now()));
             match act {
                 Some(Act::Carry(place, datagram)) => {
                     let mut onward = Vec::with_capacity(length);

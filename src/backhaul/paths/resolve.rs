@@ -90,12 +90,10 @@ async fn look(name: Name, endpoints: Vec<Endpoint>) -> Found {
     for endpoint in endpoints {
         match endpoint {
             Endpoint::Address(address) => found.push(address),
-            Endpoint::Name(host, port) => {
-                match timeout(PATIENCE, lookup_host((host, port))).await {
-                    Ok(Ok(addresses)) => found.extend(addresses),
-                    _ => whole = false,
-                }
-            }
+            Endpoint::Name(host, port) => match timeout(PATIENCE, lookup_host((host, port))).await {
+                Ok(Ok(addresses)) => found.extend(addresses),
+                _ => whole = false,
+            },
         }
     }
     let mut seen = Vec::new();

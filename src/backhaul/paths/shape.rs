@@ -85,11 +85,17 @@ impl Shape {
             self.interface.set_mtu(mtu).await.map_err(BackhaulError::Interface)?;
             self.mtu = mtu;
         }
-        let short: BTreeMap<Ipv6Network, u16> =
-            fabric.mtus().filter(|(_, path)| *path < mtu).map(|(place, path)| (self.fleet.subnet(place), path)).collect();
+        let short: BTreeMap<Ipv6Network, u16> = fabric
+            .mtus()
+            .filter(|(_, path)| *path < mtu)
+            .map(|(place, path)| (self.fleet.subnet(place), path))
+            .collect();
         for (to, path) in &short {
             if self.routes.get(to) != Some(path) {
-                self.interface.set_route(*to, self.node, Some(*path)).await.map_err(BackhaulError::Interface)?;
+                self.interface
+                    .set_route(*to, self.node, Some(*path))
+                    .await
+                    .map_err(BackhaulError::Interface)?;
             }
         }
         for to in self.routes.keys().filter(|to| !short.contains_key(*to)) {

@@ -23,6 +23,7 @@ impl Roster {
             };
             let mut checks = Vec::with_capacity(service.backends.len());
             for backend in &service.backends {
+                let settings = settings.of(backend).map_or_else(|| Arc::clone(&settings), Arc::new);
                 let id = match known.remove(&backend.id) {
                     Some(id) if self.keep(id, backend, &settings, now) => id,
                     Some(id) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::observe::samples::{certificates, neighbors, prefixes, process, services};
+use crate::observe::samples::{backhaul, certificates, neighbors, prefixes, process, services};
 use crate::observe::status::traffic::{CertificateStatus, ProxyStatus};
 
 fn render() -> String {
@@ -21,7 +21,7 @@ fn render() -> String {
         certificates.push(CertificateStatus { names, ..certificates[0].clone() });
     }
     let proxy = ProxyStatus { certificates, ..ProxyStatus::default() };
-    recorder.render(&process(), &neighbors(), &prefixes(), &services(), &proxy, journal)
+    recorder.render(&process(), &neighbors(), &prefixes(), &services(), &proxy, Some(&backhaul()), journal)
 }
 
 #[test]
@@ -143,6 +143,7 @@ fn an_empty_process_exposes_no_empty_family() {
         &[],
         &[],
         &ProxyStatus::default(),
+        None,
         JournalStatus::default(),
     );
     check(&text);
@@ -162,6 +163,7 @@ fn names_cannot_break_the_format() {
         &[],
         &[],
         &ProxyStatus::default(),
+        None,
         JournalStatus::default(),
     );
     check(&text);
