@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::live::Live;
+use crate::config::services::Remote;
 
 /// What its checks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +35,7 @@ pub struct Backend {
     pub region: Arc<str>,
     /// How far its region is, in tenths of a step of `geo`, 0 to 9: the shortest round trip that checks have seen to
     /// any backend of the service there, one for every 20 ms. 0 for this POP's own region, and when nothing was
-    /// measured anywhere else; 9 for a region without a measurement beside others that have one.
+    /// measured anywhere else; 9 for a region without a measurement beside others that have one. At least 1 at another POP.
     pub far: u8,
     /// Two lower-case letters.
     pub country: Option<[u8; 2]>,
@@ -46,5 +47,7 @@ pub struct Backend {
     /// Gets nothing new.
     pub drain: bool,
     pub known: Known,
+    /// None: it is here.
+    pub remote: Option<Remote>,
     pub live: Arc<Live>,
 }

@@ -73,7 +73,7 @@ impl Registry {
                         Probe::Off => Known { verdict: Verdict::Up, since: None, rtt: None },
                         _ => known.and_then(|known| known.get(&id)).copied().unwrap_or_default(),
                     },
-                    far: distances.far(&backend.region),
+                    far: distances.far_to(backend, known.and_then(|known| known.get(&id))),
                     id,
                     address,
                     region: backend.region.as_str().into(),
@@ -82,6 +82,7 @@ impl Registry {
                     soft_limit: backend.soft_limit,
                     hard_limit: backend.hard_limit,
                     drain: backend.drain,
+                    remote: backend.remote.clone(),
                     live,
                 });
             }
@@ -98,11 +99,24 @@ impl Registry {
 fn is_unchanged(before: &Service, after: &Service) -> bool {
     // Names every field, so that a new one is not forgotten.
     let same = |(a, b): (&Backend, &Backend)| {
-        let Backend { id, address, region, far, country, weight, soft_limit, hard_limit, drain, known, live } =
-            a;
+        let Backend {
+            id,
+            address,
+            region,
+            far,
+            country,
+            weight,
+            soft_limit,
+            hard_limit,
+            drain,
+            known,
+            remote,
+            live,
+        } = a;
         let Known { verdict, since, rtt: _ } = known;
         (id, address, region, far, country) == (&b.id, &b.address, &b.region, &b.far, &b.country)
             && (weight, soft_limit, hard_limit, drain) == (&b.weight, &b.soft_limit, &b.hard_limit, &b.drain)
+            && *remote == b.remote
             && (verdict, since) == (&b.known.verdict, &b.known.since)
             && Arc::ptr_eq(live, &b.live)
     };
@@ -135,6 +149,18 @@ impl<'a> Distances<'a> {
             }
         }
         Self { own, regions }
+    }
+
+    /// A backend at another POP is farther than any that is here, by what the way there takes: it carries clients when
+    /// those here cannot.
+    fn far_to(&self, backend: &services::Backend, known: Option<&Known>) -> u8 {
+        let far = self.far(&backend.region);
+        if backend.remote.is_none() {
+            return far;
+        }
+        let way = known.and_then(|known| known.rtt).unwrap_or_default();
+        let tenths = (way.as_millis() / Self::TENTH.as_millis()).min(Self::FARTHEST.into()) as u8;
+        far.max(1 + tenths).min(Self::FARTHEST)
     }
 
     fn far(&self, region: &str) -> u8 {

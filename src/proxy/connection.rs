@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use self::arrive::{Arrival, Arrived, arrive, at_once, header, in_time};
+use self::arrive::{Arrival, Arrived, Only, arrive, at_once, header, in_time};
 use self::introduce::Introduced;
 use self::reach::{Reached, reach};
 use self::silence::Silence;
@@ -139,7 +139,7 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
             Box::pin(in_time(shared, door.handshake, arrival)).await
         }
     };
-    let (Arrived { service: name, mut first, tls, server_name, to }, _admitted, went_to) = match arrived {
+    let (Arrived { service: name, mut first, tls, server_name, only }, _admitted, went_to) = match arrived {
         Ok(arrived) => arrived,
         // It was told why where its protocol has a word for that; then the orderly end.
         Err(end) => return end,
@@ -161,14 +161,14 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
         let located = shared.view.borrow().geo.as_ref().map(|geo| geo.locate(source)).unwrap_or_default();
         Client { source, country: located.country, region: located.region }
     };
-    let Reached { stream: backend, index, place, why } = match reach(shared, &service, &tally, &who, to).await
-    {
-        Ok(reached) => reached,
-        Err(end) => {
-            client.reset_on_drop();
-            return end;
-        }
-    };
+    let Reached { stream: backend, index, place, why } =
+        match reach(shared, &service, &tally, &who, &only).await {
+            Ok(reached) => reached,
+            Err(end) => {
+                client.reset_on_drop();
+                return end;
+            }
+        };
     let chosen = &service.backends[index];
     let carried = &chosen.live.carried;
     carried.connections.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +177,13 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     tally.reach.observe(entry.began.elapsed());
     let agreed = tls.as_ref().map(|arrival| &arrival.agreed);
     let introduced = Introduced { client: entry.client.get(), went_to, server_name, agreed };
-    introduced.write(service.forwarding.send_proxy, &shared.plan.borrow().pop, &mut first);
+    let pop = Arc::clone(&shared.plan.borrow().pop);
+    match &chosen.remote {
+        Some(remote) if remote.ingress => {
+            introduced.write_to_pop(&pop, &service.name, &chosen.id, &mut first)
+        }
+        _ => introduced.write(service.forwarding.send_proxy, &pop, &mut first),
+    }
     let silence = Silence::new(shared, Rc::clone(entry), Arc::clone(&service), index);
     let relay = Relay::new(client, backend, first, silence);
     let outcome = match tls {
@@ -212,7 +218,8 @@ async fn prove(shared: &Rc<Shared>, door: &Door, client: Stream, from: SocketAdd
         Kind::TlsRefused if end.words.contains("certificate") => Proof::Served,
         kind => Proof::Failed(format!("{} ({})", end.words, kind.name())),
     };
-    let arrived = match in_time(shared, door.handshake, arrive(shared, door, &client, Vec::new())).await {
+    let arrived = match in_time(shared, door.handshake, arrive(shared, door, &client, Vec::new(), None)).await
+    {
         Ok(arrived) => arrived,
         Err(end) => return failed(end),
     };
@@ -221,7 +228,7 @@ async fn prove(shared: &Rc<Shared>, door: &Door, client: Stream, from: SocketAdd
         return Proof::Nobody;
     };
     let who = Client { source: from.ip(), country: None, region: None };
-    match reach(shared, &service, &tally, &who, None).await {
+    match reach(shared, &service, &tally, &who, &Only::Anywhere).await {
         Ok(_) => Proof::Served,
         Err(end) => failed(end),
     }
@@ -238,17 +245,22 @@ async fn listen_to(
     let mut said = Vec::new();
     let mut admitted = None;
     let mut went_to = door.key.address;
+    let (mut target, mut server_name) = (None, None);
     if speaks_for_others {
         let header = header(client, &mut said).await?;
         if let Some(source) = header.source.filter(|_| !header.local) {
             entry.client.set(source);
             went_to = header.destination.unwrap_or(went_to);
         }
+        target = header.target;
+        server_name = header.authority.filter(|_| target.is_some());
         let source = Some(entry.client.get().ip());
         admitted =
             admit(shared, door, source).map_err(|why| End::because(of_refusal(why), why.to_string()))?;
     }
-    Ok((arrive(shared, door, client, said).await?, admitted, went_to))
+    let mut arrived = arrive(shared, door, client, said, target).await?;
+    arrived.server_name = arrived.server_name.or(server_name);
+    Ok((arrived, admitted, went_to))
 }
 
 /// A backend failed a client.

@@ -161,6 +161,7 @@ mod tests {
             soft_limit: 100,
             hard_limit: 150,
             drain: false,
+            remote: None,
             known: Known { verdict: Verdict::Up, since: None, rtt: None },
             live: Arc::default(),
         };

@@ -39,6 +39,8 @@ pub struct Header {
     pub authority: Option<String>,
     /// The client spoke TLS with the sender.
     pub tls: bool,
+    /// The service and the backend that another POP wants; see [`v2::TARGET`].
+    pub target: Option<(String, String)>,
 }
 
 /// Reads a header off the front of a stream.

@@ -19,6 +19,7 @@ use crate::catalog::traffic::{FlowBook, Flows};
 use crate::config::Config;
 use crate::config::listen::{Limits, Listen, Protocol, Security, ServerName, SocketOptions, Tls};
 use crate::config::proxy::Proxy;
+use crate::config::services::Timeouts;
 
 /// Where clients come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +87,8 @@ pub enum Entrance {
     Service(Arc<str>),
     /// The client's ClientHello says which.
     Named(Arc<Names>),
+    /// Another POP says which, and which backend of ours.
+    Ingress,
 }
 
 /// What all workers do.
@@ -135,9 +138,14 @@ impl Planner {
         let mut doors: BTreeMap<DoorKey, Door> = BTreeMap::new();
         let mut names: BTreeMap<DoorKey, Names> = BTreeMap::new();
         let before = std::mem::take(&mut self.terminations);
+        let ingress = config
+            .backhaul
+            .as_ref()
+            .and_then(|it| Some((it, SocketAddr::new(it.node().into(), it.ingress?))));
         for (name, service) in &config.services {
             let name: Arc<str> = name.as_str().into();
-            if !service.listen.is_empty() {
+            let is_asked_for = ingress.is_some() && service.backends.iter().any(|it| it.remote.is_none());
+            if !service.listen.is_empty() || is_asked_for {
                 self.tallies.entry(Arc::clone(&name)).or_default();
             }
             for listen in &service.listen {
@@ -177,6 +185,23 @@ impl Planner {
                     );
                 }
             }
+        }
+        if let Some((backhaul, address)) = ingress {
+            let key = DoorKey { protocol: Protocol::Tcp, address };
+            let (standing, admission) = self.standings.entry(key).or_default().clone();
+            let door = Door {
+                key,
+                socket: SocketOptions::default(),
+                limits: Limits::default(),
+                // Whoever else reaches it has no business here: without a header nobody is taken anywhere.
+                proxy_from: vec![backhaul.fleet.prefix().into()],
+                entrance: Entrance::Ingress,
+                handshake: Timeouts::default().handshake,
+                flows: Arc::clone(self.flows.entry(address).or_default()),
+                standing,
+                admission,
+            };
+            doors.insert(key, door);
         }
         for (key, names) in names {
             if let Some(door) = doors.get_mut(&key) {

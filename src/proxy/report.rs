@@ -103,6 +103,8 @@ fn document(plan: &Plan, view: &View, totals: &Totals, now_ms: u64) -> ProxyStat
 fn door_status(door: &Door) -> DoorStatus {
     let services = match &door.entrance {
         Entrance::Service(name) => vec![name.to_string()],
+        // Whatever other POPs want.
+        Entrance::Ingress => Vec::new(),
         Entrance::Named(names) => names.services().map(|route| route.service.to_string()).collect(),
     };
     DoorStatus {

@@ -112,6 +112,8 @@ fn ways(plan: &Plan) -> Vec<Way> {
                     names.ways().map(|(name, service)| Way { door: door.key, service, tls: Some(name) });
                 ways.extend(terminated);
             }
+            // No prefix depends on it, and we are no other POP.
+            Entrance::Ingress => {}
         }
     }
     ways

@@ -98,6 +98,7 @@ impl Interface {
         let route = RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(to.network(), to.prefix())
             .output_interface(self.index)
+            .protocol(PROTOCOL.into())
             .build();
         match self.handle.route().del(route).execute().await {
             Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ESRCH => Ok(()),

@@ -4,7 +4,7 @@ use super::scan::{line_of, words};
 use super::{Source, complaints};
 
 /// Rooms whose files are cores unless they declare themselves drivers.
-const CORES: [&str; 3] = ["announce", "bgp", "health"];
+const CORES: [&str; 4] = ["announce", "backhaul", "bgp", "health"];
 
 /// What only drivers do.
 const IMPURE: [&str; 12] = [

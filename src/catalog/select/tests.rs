@@ -28,6 +28,7 @@ fn backend(id: &str, country: &str, region: &str, now: Instant) -> Backend {
         soft_limit: 100,
         hard_limit: 150,
         drain: false,
+        remote: None,
         known: up(now),
         live: Arc::new(Live::default()),
     }

@@ -73,7 +73,8 @@ fn service<'a>(
     let name = name.zip(name_at).and_then(|(name, spot)| read.names.claim(&spot, &name).then_some(name));
     let watermark_at = fields.get("watermark");
     let before = spot.sheet().count();
-    let backends = fields.need("backends").and_then(|spot| backend::list(&spot, region, peers));
+    let backends_at = fields.need("backends");
+    let backends = backends_at.as_ref().and_then(|spot| backend::list(spot, region, peers));
     // Levels are only judged against a weight that is really meant.
     let total = backends.as_ref().filter(|_| spot.sheet().count() == before).map(|backends| weight(backends));
     let watermark = match watermark_at {
@@ -96,6 +97,13 @@ fn service<'a>(
         listen
     });
     let udp = listen.iter().flatten().any(|listen| listen.protocol == Protocol::Udp);
+    let through_ingress = |it: &&Backend| it.remote.as_ref().is_some_and(|remote| remote.ingress);
+    let carried = backends.iter().flatten().find(through_ingress);
+    if let (true, Some(backend), Some(spot)) = (udp, carried, &backends_at) {
+        let message =
+            format!("{} is behind the ingress of another POP, which takes no UDP", shown(&backend.id));
+        spot.refuse(message, "give it its `address` in the 6PN");
+    }
     let forwarding = forwarding::decode(&mut fields, udp);
     fields.close(&[]);
     Some(Service {

@@ -32,8 +32,18 @@ pub(super) struct Arrived {
     pub(super) first: Vec<u8>,
     pub(super) tls: Option<Arrival>,
     pub(super) server_name: Option<String>,
-    /// Only there, whatever the service says.
-    pub(super) to: Option<SocketAddr>,
+    /// Where it is taken, and nowhere else.
+    pub(super) only: Only,
+}
+
+/// What narrows the choice of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Only {
+    Anywhere,
+    /// To this address, whatever the service says.
+    To(SocketAddr),
+    /// Another POP brings it: to this backend or another one that is here, so that nothing goes in circles.
+    Here(String),
 }
 
 /// A session, and what the client sent behind its handshake.
@@ -45,7 +55,7 @@ pub(super) struct Arrival {
 
 /// Who need not say anything, at a door that leads to one service.
 pub(super) fn at_once(service: &Arc<str>, first: Vec<u8>) -> Arrived {
-    Arrived { service: Arc::clone(service), first, tls: None, server_name: None, to: None }
+    Arrived { service: Arc::clone(service), first, tls: None, server_name: None, only: Only::Anywhere }
 }
 
 /// Waits for what the client must say; `said` is what it has said already.
@@ -54,10 +64,17 @@ pub(super) async fn arrive(
     door: &Door,
     client: &Stream,
     said: Vec<u8>,
+    target: Option<(String, String)>,
 ) -> Result<Arrived, End> {
-    match &door.entrance {
-        Entrance::Service(service) => Ok(at_once(service, said)),
-        Entrance::Named(names) => by_name(shared, names, client, said).await,
+    match (&door.entrance, target) {
+        (Entrance::Service(service), _) => Ok(at_once(service, said)),
+        (Entrance::Ingress, Some((service, backend))) => {
+            Ok(Arrived { only: Only::Here(backend), ..at_once(&service.into(), said) })
+        }
+        (Entrance::Ingress, None) => {
+            Err(End::because(Kind::HeaderRefused, "it does not say which backend it wants"))
+        }
+        (Entrance::Named(names), _) => by_name(shared, names, client, said).await,
     }
 }
 
@@ -108,9 +125,9 @@ async fn by_name(shared: &Shared, names: &Names, client: &Stream, said: Vec<u8>)
     let service = Arc::clone(service);
     let server_name = hello.server_name.clone();
     match terminate {
-        None => Ok(Arrived { service, first: said, tls: None, server_name, to: None }),
+        None => Ok(Arrived { service, first: said, tls: None, server_name, only: Only::Anywhere }),
         Some(Terminate { acme, .. }) if hello.is_acme() => match acme {
-            Some(to) => Ok(Arrived { service, first: said, tls: None, server_name, to: Some(*to) }),
+            Some(to) => Ok(Arrived { service, first: said, tls: None, server_name, only: Only::To(*to) }),
             None => {
                 tell(client, &alert(NO_APPLICATION_PROTOCOL)).await;
                 Err(End::because(Kind::TlsRefused, "a TLS-ALPN-01 challenge, and no `acme` is configured"))
@@ -121,7 +138,7 @@ async fn by_name(shared: &Shared, names: &Names, client: &Stream, said: Vec<u8>)
                 Handshake::new(Arc::clone(terminate.config(&hello))).map_err(|error| refused(&error))?;
             let mut first = Vec::new();
             let tls = shake(client, Box::new(handshake), said, &mut first).await?;
-            Ok(Arrived { service, first, tls: Some(tls), server_name, to: None })
+            Ok(Arrived { service, first, tls: Some(tls), server_name, only: Only::Anywhere })
         }
     }
 }

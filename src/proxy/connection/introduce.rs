@@ -24,19 +24,30 @@ impl Introduced<'_> {
         match version {
             SendProxy::Off => return,
             SendProxy::V1 => v1::encode(self.client, self.went_to, &mut header),
-            SendProxy::V2 => {
-                let extras = Extras {
-                    alpn: self.agreed.and_then(|agreed| agreed.alpn.as_deref()),
-                    authority: self.server_name.as_deref(),
-                    tls: self.agreed.map(tls),
-                    pop: Some(pop),
-                    ..Extras::default()
-                };
-                v2::encode(Transport::Tcp, self.client, self.went_to, &extras, &mut header);
-            }
+            SendProxy::V2 => self.encode(pop, None, &mut header),
         }
         header.append(first);
         *first = header;
+    }
+
+    /// The same for the ingress of another POP, which learns from it where to take the client.
+    pub(super) fn write_to_pop(&self, pop: &str, service: &str, backend: &str, first: &mut Vec<u8>) {
+        let mut header = Vec::new();
+        self.encode(pop, Some((service, backend)), &mut header);
+        header.append(first);
+        *first = header;
+    }
+
+    fn encode(&self, pop: &str, target: Option<(&str, &str)>, header: &mut Vec<u8>) {
+        let extras = Extras {
+            alpn: self.agreed.and_then(|agreed| agreed.alpn.as_deref()),
+            authority: self.server_name.as_deref(),
+            tls: self.agreed.map(tls),
+            pop: Some(pop),
+            target,
+            ..Extras::default()
+        };
+        v2::encode(Transport::Tcp, self.client, self.went_to, &extras, header);
     }
 }
 

@@ -2,9 +2,9 @@
 #![expect(clippy::disallowed_methods, reason = "driver: waits for backends no longer than it may")]
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::arrive::Only;
 use super::blame;
 use crate::catalog::live::Place;
 use crate::catalog::select::{self, Client, Nobody};
@@ -32,19 +32,23 @@ pub(super) struct Reached {
 }
 
 /// Tries backends, the one that the client is bound to first, then the best, until one answers.
-/// `to`: where the connection goes instead of the backend's address.
+/// `only` narrows the choice.
 pub(super) async fn reach(
     shared: &Shared,
     service: &Service,
     tally: &Tally,
     client: &Client,
-    to: Option<SocketAddr>,
+    only: &Only,
 ) -> Result<Reached, End> {
     let Timeouts { connect, deadline, .. } = service.forwarding.timeouts;
     let most = (service.forwarding.attempts as usize).clamp(1, MOST_ATTEMPTS);
     let began = Instant::now();
     tally.first_attempt(service.forwarding.retry_budget);
-    let mut tried = [0; MOST_ATTEMPTS];
+    let to = match only {
+        Only::To(to) => Some(*to),
+        Only::Anywhere | Only::Here(_) => None,
+    };
+    let mut tried = barred(service, only);
     let mut last: Option<End> = None;
     for attempt in 0..most {
         let now = Instant::now();
@@ -52,11 +56,15 @@ pub(super) async fn reach(
         if left.is_zero() || (attempt > 0 && !tally.further_attempt()) {
             break;
         }
-        let bound = if attempt == 0 { bound(shared, service, client, now) } else { None };
+        let bound = match only {
+            Only::Here(id) if attempt == 0 => named(shared, service, id, now),
+            Only::Anywhere | Only::To(_) if attempt == 0 => bound(shared, service, client, now),
+            _ => None,
+        };
         let is_bound = bound.is_some();
         let chosen = match bound {
             Some(bound) => Ok(bound),
-            None => choose(shared, service, client, &tried[..attempt], now),
+            None => choose(shared, service, client, &tried, now),
         };
         let (index, place) = match chosen {
             Ok(chosen) => chosen,
@@ -93,7 +101,7 @@ pub(super) async fn reach(
                 blame(shared, service, index);
                 drop(place);
                 last = Some(end);
-                tried[attempt] = index;
+                tried.push(index);
             }
         }
     }
@@ -107,6 +115,21 @@ fn bound(shared: &Shared, service: &Service, client: &Client, now: Instant) -> O
     let serial = shared.totals.affinity().find(&service.name, Source::of(client.source), ttl, now)?;
     let index = service.position(serial)?;
     Some((index, select::take_bound(service, index, now).ok()?))
+}
+
+/// The backend that another POP asks for, if it may be used.
+fn named(shared: &Shared, service: &Service, id: &str, now: Instant) -> Option<(usize, Place)> {
+    let index = service.backends.iter().position(|backend| &*backend.id == id && backend.remote.is_none())?;
+    Some((index, select::take_bound(service, index, shared.ms(now)).ok()?))
+}
+
+/// Backends that are out of the question before the first attempt.
+fn barred(service: &Service, only: &Only) -> Vec<usize> {
+    let remote = service.backends.iter().enumerate().filter(|(_, backend)| backend.remote.is_some());
+    match only {
+        Only::Here(_) => remote.map(|(index, _)| index).collect(),
+        Only::Anywhere | Only::To(_) => Vec::new(),
+    }
 }
 
 fn choose(

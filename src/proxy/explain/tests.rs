@@ -33,6 +33,7 @@ impl Given {
             soft_limit: 100,
             hard_limit: 150,
             drain: false,
+            remote: None,
             known: Known {
                 verdict: Verdict::Up,
                 since: now.checked_sub(Duration::from_secs(60)),

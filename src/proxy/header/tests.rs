@@ -206,6 +206,7 @@ impl Parts {
             }),
             unique_id: self.unique_id.as_deref(),
             pop: self.pop.as_deref(),
+            target: self.pop.as_deref().map(|pop| ("web", pop)),
             checksum: self.checksum,
         }
     }
@@ -278,7 +279,7 @@ proptest! {
         let transport = if udp { Transport::Udp } else { Transport::Tcp };
         let octets = v2_of(transport, both, &parts);
         let header = is_whole(&octets, &rest)?;
-        let Parts { alpn, authority, tls, .. } = parts;
+        let Parts { alpn, authority, tls, pop, .. } = parts;
         let wanted = Header {
             source: plain(both.0),
             destination: plain(both.1),
@@ -287,6 +288,7 @@ proptest! {
             alpn,
             authority,
             tls: tls.is_some(),
+            target: pop.map(|pop| ("web".to_owned(), pop)),
         };
         prop_assert_eq!(header, wanted);
     }

@@ -24,6 +24,8 @@ const TLS_COMMON_NAME: u8 = 0x22;
 const TLS_CIPHER: u8 = 0x23;
 /// The first of those that the protocol leaves to applications (§2.2.8): the id of the POP.
 pub const POP: u8 = 0xE0;
+/// Said by one POP to the ingress of another: a service, a zero, and a backend of it.
+pub const TARGET: u8 = 0xE1;
 
 pub(super) fn decode(octets: &[u8]) -> Decoded {
     if !agree(octets, &SIGNATURE) {
@@ -100,6 +102,10 @@ fn take_apart(family: u8, whole: &[u8], header: &mut Header) -> Result<(), &'sta
             // §2.2.6: flags, and the outcome of the verification.
             TLS if value.len() < 5 => return Err("a PROXY header with too little about TLS"),
             TLS => header.tls = value[0] & 1 == 1,
+            TARGET => {
+                let text = str::from_utf8(value).ok().and_then(|text| text.split_once('\0'));
+                header.target = text.map(|(service, backend)| (service.to_owned(), backend.to_owned()));
+            }
             _ => {}
         }
     }
@@ -150,6 +156,8 @@ pub struct Extras<'a> {
     pub unique_id: Option<&'a [u8]>,
     /// The id of the POP that the client came to; see [`POP`].
     pub pop: Option<&'a str>,
+    /// A service and a backend of it; see [`TARGET`].
+    pub target: Option<(&'a str, &'a str)>,
     /// Whether to protect all of it with a checksum.
     pub checksum: bool,
 }
@@ -204,6 +212,9 @@ pub fn encode(
         push(out, start, CRC32C, &[0; 4]);
     }
     let checksum_ends = out.len();
+    if let Some((service, backend)) = extras.target {
+        push(out, start, TARGET, &[service.as_bytes(), &[0], backend.as_bytes()].concat());
+    }
     // The most useful first: what comes last finds no room if any.
     if let Some(tls) = &extras.tls {
         push_tls(out, start, tls);

@@ -137,6 +137,7 @@ mod tests {
             soft_limit: 100,
             hard_limit: 0,
             drain: false,
+            remote: None,
             known: Known { verdict, ..Known::default() },
             live: Arc::default(),
         }

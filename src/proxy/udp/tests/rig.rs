@@ -66,6 +66,7 @@ impl Echo {
             soft_limit: 100,
             hard_limit,
             drain: false,
+            remote: None,
             known: Known { verdict: Verdict::Up, ..Known::default() },
             live: Arc::default(),
         }
