@@ -5,12 +5,14 @@ use std::ops::Range;
 use super::checksum::Sum;
 use super::offload::{Gso, Offload};
 
-/// Flows that are looked at at once; the kernel has as many for each of its queues' buckets.
-const FLOWS: usize = 8;
+/// Flows that are looked at at once: as many as the kernel's GRO has, and enough that a batch of long packets that is
+/// evenly mixed from more of them has little to merge anyway.
+const FLOWS: usize = 64;
 /// Packets of a group: what the kernel takes of UDP (UDP_MAX_SEGMENTS), and of parts in one write.
 const PACKETS: usize = 64;
-/// Octets of a group behind the IPv6 header.
-const OCTETS: usize = 65_535;
+/// Octets of a group behind the IPv6 header. The whole is no longer than what the kernel's GRO makes (GRO_LEGACY_MAX_SIZE):
+/// anything longer would be cut again where it is forwarded.
+const OCTETS: usize = 65_535 - 40;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ACK: u8 = 0x10;
@@ -23,8 +25,8 @@ pub struct Coalescer {
     tcp: bool,
     groups: Vec<Merged>,
     used: usize,
-    /// Groups that may grow, the latest last.
-    open: Vec<usize>,
+    /// Groups that may grow, with the keys of their flows, the latest last.
+    open: Vec<(u64, usize)>,
 }
 
 /// Packets to be written as one: the parts follow the ten octets of the offload.
@@ -59,6 +61,8 @@ struct Flow {
 /// What decides about one packet.
 struct Shape {
     flow: Flow,
+    /// The same for all packets of a flow; not only theirs.
+    key: u64,
     sequence: u32,
     pushed: bool,
     /// It can be part of a group.
@@ -99,11 +103,11 @@ impl Coalescer {
             self.begin(range, None);
             return;
         };
-        let first = |groups: &[Merged], at: usize| groups[at].parts[0].clone();
-        let found = self.open.iter().position(|at| same_flow(&arena[first(&self.groups, *at)], packet));
+        let first = |at: usize| &arena[self.groups[at].parts[0].clone()];
+        let found = self.open.iter().position(|(key, at)| *key == shape.key && same_flow(first(*at), packet));
         let allowed = shape.merges && if shape.flow.protocol == TCP { self.tcp } else { self.udp };
         if let Some(position) = found {
-            let at = self.open[position];
+            let (_, at) = self.open[position];
             let group = &mut self.groups[at];
             let size = packet.len() - shape.flow.header;
             if allowed
@@ -142,7 +146,7 @@ impl Coalescer {
             if self.open.len() == FLOWS {
                 self.open.remove(0);
             }
-            self.open.push(self.used);
+            self.open.push((shape.key, self.used));
         }
         self.used += 1;
     }
@@ -159,13 +163,14 @@ impl Merged {
             // Version, class and label; next header and hop limit.
             && first[..4] == packet[..4]
             && first[6..8] == packet[6..8];
-        // Acknowledgement, length and flags but PSH, window, and the options behind checksum and urgent pointer.
+        // Acknowledgement, length and reserved bits, window, urgent pointer (which may hold anything), options. Flags were
+        // looked at by themselves.
         alike
             && (flow.protocol == UDP
                 || shape.sequence == self.next
                     && first[48..53] == packet[48..53]
                     && first[54..56] == packet[54..56]
-                    && first[60..header] == packet[60..header])
+                    && first[58..header] == packet[58..header])
     }
 
     /// The first packet's checksum is looked at when a second comes.
@@ -222,10 +227,11 @@ impl Shape {
                 let flags = tcp[13];
                 Some(Self {
                     flow: Flow { protocol: TCP, header, size },
+                    key: key(packet),
                     sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
                     pushed: flags & PSH != 0,
-                    // The reserved bits of octet 12 are compared with the others'.
-                    merges: size > 0 && flags & !PSH == ACK,
+                    // A checksum of 0xffff is right where 0 would be, and would come out as 0.
+                    merges: size > 0 && flags & !PSH == ACK && tcp[16..18] != [0xff, 0xff],
                 })
             }
             UDP => {
@@ -235,6 +241,7 @@ impl Shape {
                 let flow = Flow { protocol: UDP, header: 48, size };
                 Some(Self {
                     flow,
+                    key: key(packet),
                     sequence: 0,
                     pushed: false,
                     merges: whole && size > 0 && udp[6..8] != [0, 0],
@@ -243,6 +250,13 @@ impl Shape {
             _ => None,
         }
     }
+}
+
+/// Ports and the latter halves of the addresses, of a packet that has a shape.
+fn key(packet: &[u8]) -> u64 {
+    let half = |at: usize| packet[at..].first_chunk().map_or(0, |octets| u64::from_ne_bytes(*octets));
+    let ports = packet[40..].first_chunk().map_or(0, |octets| u32::from_ne_bytes(*octets));
+    half(16).rotate_left(32) ^ half(32) ^ u64::from(ports).rotate_left(16)
 }
 
 /// Same addresses, protocol and ports, of packets that have a shape.

@@ -5,6 +5,9 @@ use super::offload::{Gso, Malformed, Offload};
 
 /// The longest headers: IPv6 with a few extensions, and TCP with all options.
 const MOST_HEADER: usize = 256;
+/// Octets of an IPv6 header, and the most that it can say are behind it.
+const IP: usize = 40;
+const MOST_INSIDE: usize = 65_535;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const FIN_PSH: u8 = 0x01 | 0x08;
@@ -21,6 +24,8 @@ pub struct Segments<'p> {
     /// Where TCP or UDP begins.
     layer: usize,
     protocol: u8,
+    /// The sum of the pseudo-header without the length.
+    pseudo: Sum,
     size: usize,
     /// Octets of payload that were handed out.
     done: usize,
@@ -33,7 +38,6 @@ impl<'p> Segments<'p> {
     /// # Errors
     /// What `offload` says does not fit the packet.
     pub fn new(offload: Offload, packet: &'p mut [u8], most: usize) -> Result<Self, Malformed> {
-        let layer = usize::from(offload.checksum_start);
         let protocol = match offload.kind {
             Gso::None => {
                 complete(offload, packet)?;
@@ -43,6 +47,7 @@ impl<'p> Segments<'p> {
                     length: 0,
                     layer: 0,
                     protocol: 0,
+                    pseudo: Sum::default(),
                     size: 0,
                     done: 0,
                     ended: false,
@@ -52,6 +57,8 @@ impl<'p> Segments<'p> {
             Gso::Udp => UDP,
             Gso::Tcp4 => return Err(Malformed),
         };
+        // Where the kernel knows the checksum to be right already (packets that it forwards), it says nothing about it.
+        let layer = if offload.needs_checksum { usize::from(offload.checksum_start) } else { IP };
         // The kernel's own word for the length of the headers is only a hint.
         let own = match protocol {
             TCP => usize::from(packet.get(layer + 12).ok_or(Malformed)? >> 4) * 4,
@@ -62,13 +69,32 @@ impl<'p> Segments<'p> {
         if protocol == TCP {
             size = size.min(most.saturating_sub(length));
         }
-        let whole = packet[0] >> 4 == 6 && layer >= 40 && own >= if protocol == TCP { 20 } else { 8 };
-        if !whole || length > MOST_HEADER || length >= packet.len() || size == 0 {
+        let fits = layer >= IP && own >= if protocol == TCP { 20 } else { 8 } && length <= MOST_HEADER;
+        if !fits
+            || size == 0
+            || length >= packet.len()
+            || packet.len() > IP + MOST_INSIDE
+            || packet[0] >> 4 != 6
+        {
             return Err(Malformed);
         }
+        let pseudo = if offload.needs_checksum {
+            if usize::from(offload.checksum_offset) != field(protocol) {
+                return Err(Malformed);
+            }
+            // What stands there is right with a routing header as well, whose target is not the header's (RFC 8200
+            // §8.1). The length of the whole is taken off: ones' complement subtracts by adding the complement.
+            let at = layer + field(protocol);
+            let whole = packet.len() - layer;
+            Sum::default().word(u16::from_be_bytes([packet[at], packet[at + 1]])).word(!(whole as u16))
+        } else if packet[6] == protocol {
+            Sum::default().pseudo(&packet[8..IP], protocol, 0)
+        } else {
+            return Err(Malformed);
+        };
         let mut header = [0; MOST_HEADER];
         header[..length].copy_from_slice(&packet[..length]);
-        Ok(Self { packet, header, length, layer, protocol, size, done: 0, ended: false })
+        Ok(Self { packet, header, length, layer, protocol, pseudo, size, done: 0, ended: false })
     }
 
     /// Octets of the longest packet that comes out.
@@ -96,10 +122,10 @@ impl<'p> Segments<'p> {
         self.ended = length + self.done + size == self.packet.len();
         let segment = &mut self.packet[self.done..][..length + size];
         segment[..length].copy_from_slice(&self.header[..length]);
-        let inside = length - 40 + size;
+        let inside = length - IP + size;
         segment[4..6].copy_from_slice(&(inside as u16).to_be_bytes());
         let carried = length - layer + size;
-        let field = if self.protocol == TCP {
+        if self.protocol == TCP {
             let sequence: [u8; 4] = [0, 1, 2, 3].map(|at| self.header[layer + 4 + at]);
             let sequence = u32::from_be_bytes(sequence).wrapping_add(self.done as u32);
             segment[layer + 4..layer + 8].copy_from_slice(&sequence.to_be_bytes());
@@ -110,13 +136,12 @@ impl<'p> Segments<'p> {
             if !first {
                 segment[layer + 13] &= !CWR;
             }
-            layer + 16
         } else {
             segment[layer + 4..layer + 6].copy_from_slice(&(carried as u16).to_be_bytes());
-            layer + 6
-        };
+        }
+        let field = layer + field(self.protocol);
         segment[field..field + 2].fill(0);
-        let sum = Sum::default().pseudo(&segment[8..40], self.protocol, carried).add(&segment[layer..]);
+        let sum = self.pseudo.word(carried as u16).add(&segment[layer..]);
         let sum = never_zero(sum.complement(), self.protocol);
         segment[field..field + 2].copy_from_slice(&sum.to_be_bytes());
         self.done += size;
@@ -135,13 +160,21 @@ fn complete(offload: Offload, packet: &mut [u8]) -> Result<(), Malformed> {
         return Err(Malformed);
     }
     let sum = Sum::default().add(&packet[start..]).complement();
-    // The offset of UDP's field is 6, and no other protocol's.
+    // The offset of UDP's field is 6, and no other protocol's for which the two zeroes of ones' complement differ.
     let protocol = if offload.checksum_offset == 6 { UDP } else { TCP };
     packet[field..field + 2].copy_from_slice(&never_zero(sum, protocol).to_be_bytes());
     Ok(())
+}
+
+/// Where the checksum is in the header.
+fn field(protocol: u8) -> usize {
+    if protocol == TCP { 16 } else { 6 }
 }
 
 /// RFC 8200 §8.1: in UDP zero would mean that there is no checksum.
 fn never_zero(sum: u16, protocol: u8) -> u16 {
     if sum == 0 && protocol == UDP { 0xffff } else { sum }
 }
+
+#[cfg(test)]
+mod tests;
