@@ -26,3 +26,4 @@ pub mod soak;
 pub mod sys;
 pub mod traffic;
 pub mod trial;
+pub mod wireguard;
