@@ -9,6 +9,7 @@ pub mod cli;
 pub mod collector;
 pub mod copy_bidirectional;
 pub mod edgeproxy;
+pub mod emulator;
 pub mod figures;
 pub mod hang;
 pub mod lab;

@@ -1,6 +1,7 @@
 //! The words of a scenario file: hosts, links, captures, and steps.
 
 mod actions;
+mod backhaul;
 mod expectations;
 mod explain;
 mod flows;
@@ -17,6 +18,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use actions::{Action, Attack, Flap, NewConfig, Replace, SetService, Traffic};
+pub use backhaul::{
+    CutPath, Emulate, EmulatorConfig, EveryLength, ExpectArrivals, ExpectTraffic, ExpectWireguard, Loss, Replay,
+    Silence, Sink, Wg,
+};
 pub use expectations::{
     Expect, ExpectAttack, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening,
     Order,
@@ -30,6 +35,7 @@ pub use serde_yaml::Spanned;
 pub use soak::{Soak, SoakFaults, SoakNeighbor, SoakPrefix};
 pub use topology::{Capture, CollectorConfig, EdgeProxyConfig, ExabgpConfig, Host, Link, LinkEnd};
 pub use trial::{End, Idle, Latency, Memory, Path, Race, Shows, Trial};
+use crate::wireguard::fill;
 use values::{duration, three_minutes};
 
 /// A whole scenario, or a topology when it has no steps.
@@ -47,6 +53,9 @@ pub struct Scenario {
     pub links: Vec<Link>,
     #[serde(default)]
     pub captures: BTreeMap<String, Capture>,
+    /// Ways of UDP that can be made bad.
+    #[serde(default)]
+    pub emulators: BTreeMap<String, EmulatorConfig>,
     /// Ways through the proxy whose both ends the lab holds.
     #[serde(default)]
     pub paths: BTreeMap<String, Path>,
@@ -61,7 +70,17 @@ impl Scenario {
     /// Words with the place of the first mistake.
     pub fn load(path: &std::path::Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        serde_yaml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+        Self::read(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Reads a scenario's text. `{{private NAME}}` and `{{public NAME}}` in it are the halves of key pairs, made anew
+    /// each time, in base64.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), without the file.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let text = fill(text, &mut BTreeMap::new())?;
+        serde_yaml::from_str(&text).map_err(|error| error.to_string())
     }
 }
 
@@ -87,6 +106,8 @@ pub enum Step {
     },
     /// One figure over what a traffic client sent.
     Share(Share),
+    Silence(Silence),
+    Loss(Loss),
     /// One figure: how many UPDATEs named a prefix.
     Updates(Updates),
     /// What edgeproxy measures of its withdrawals beside what captures see of them.
