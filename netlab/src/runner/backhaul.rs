@@ -33,18 +33,18 @@ impl Runner<'_> {
             if sources.is_empty() {
                 return Err(format!("{from} has no address on any link"));
             }
-            let mut rules = format!("table inet {table} {{ chain path {{ type filter hook prerouting priority -400; ");
+            let mut rules = format!("table inet {table} {{\nchain path {{\ntype filter hook prerouting priority -400\n");
             for source in &sources {
                 let family = if source.is_ipv6() { "ip6" } else { "ip" };
                 if cut.udp.is_empty() {
-                    let _ = write!(rules, "{family} saddr {source} drop; ");
+                    let _ = write!(rules, "{family} saddr {source} drop\n");
                 }
                 for port in &cut.udp {
-                    let _ = write!(rules, "{family} saddr {source} udp dport {port} drop; ");
-                    let _ = write!(rules, "{family} saddr {source} udp sport {port} drop; ");
+                    let _ = write!(rules, "{family} saddr {source} udp dport {port} drop\n");
+                    let _ = write!(rules, "{family} saddr {source} udp sport {port} drop\n");
                 }
             }
-            self.nft(to, &format!("{rules} }} }}"))?;
+            self.nft(to, &format!("{rules}}}\n}}\n"))?;
         }
         Ok(at)
     }
