@@ -8,6 +8,7 @@ mod explain;
 mod flows;
 mod histogram;
 mod measures;
+mod mesh;
 mod soak;
 mod trial;
 
@@ -155,6 +156,7 @@ impl Runner<'_> {
             Step::Share(share) => self.share(share),
             Step::Silence(silence) => self.silence(silence),
             Step::Loss(loss) => self.loss(loss),
+            Step::Mesh(step) => self.mesh(step),
             Step::Updates(updates) => self.update_figure(updates),
             Step::Histogram(histogram) => self.histogram(histogram),
             Step::Flows(figure) => self.flow_figure(figure),

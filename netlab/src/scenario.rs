@@ -7,6 +7,7 @@ mod explain;
 mod flows;
 mod histogram;
 mod measures;
+mod mesh;
 mod soak;
 mod topology;
 mod trial;
@@ -30,6 +31,7 @@ pub use explain::ExpectExplanation;
 pub use flows::{ExpectFlows, FlowFigure, Flows};
 pub use histogram::Histogram;
 pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share, Updates};
+pub use mesh::{Mesh, MeshStep, MeshUp, inside};
 /// A step with its place in the file.
 pub use serde_yaml::Spanned;
 pub use soak::{Soak, SoakFaults, SoakNeighbor, SoakPrefix};
@@ -48,7 +50,10 @@ pub struct Scenario {
     /// After this the scenario has failed. Default 3 min.
     #[serde(default = "three_minutes", deserialize_with = "duration")]
     pub deadline: Duration,
+    #[serde(default)]
     pub hosts: BTreeMap<String, Host>,
+    /// Hosts that are all alike, besides.
+    pub mesh: Option<Mesh>,
     #[serde(default)]
     pub links: Vec<Link>,
     #[serde(default)]
@@ -80,7 +85,11 @@ impl Scenario {
     /// As [`load`](Self::load), without the file.
     pub fn read(text: &str) -> Result<Self, String> {
         let text = fill(text, &mut BTreeMap::new())?;
-        serde_yaml::from_str(&text).map_err(|error| error.to_string())
+        let mut scenario: Self = serde_yaml::from_str(&text).map_err(|error| error.to_string())?;
+        if let Some(mesh) = scenario.mesh {
+            mesh.expand(&mut scenario)?;
+        }
+        Ok(scenario)
     }
 }
 
@@ -108,6 +117,7 @@ pub enum Step {
     Share(Share),
     Silence(Silence),
     Loss(Loss),
+    Mesh(MeshStep),
     /// One figure: how many UPDATEs named a prefix.
     Updates(Updates),
     /// What edgeproxy measures of its withdrawals beside what captures see of them.
