@@ -115,9 +115,9 @@ fn obey(command: Command) -> Result<bool, String> {
             let run = |work: &Path| bench::backhaul::run(&options, work, output.verbose);
             bench_program(BACKHAUL, bench::backhaul::ABOUT, &output, run)
         }
-        Command::Bench { options, .. } if !options.is_default() => {
-            Err(format!("--only, --peers, --rounds and --seconds are of `netlab bench {PROXY}` and `{BACKHAUL}`"))
-        }
+        Command::Bench { options, .. } if !options.is_default() => Err(format!(
+            "--only, --peers, --rounds and --seconds are of `netlab bench {PROXY}` and `{BACKHAUL}`"
+        )),
         Command::Bench { name, output, .. } => run("benches", &[name], &output),
     }
 }

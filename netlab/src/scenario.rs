@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::wireguard::fill;
 pub use actions::{Action, Attack, Flap, NewConfig, Replace, SetService, Traffic};
 pub use backhaul::{
-    CutPath, Emulate, EmulatorConfig, EveryLength, ExpectArrivals, ExpectTraffic, ExpectWireguard, Loss, Replay,
-    Silence, Sink, Wg,
+    CutPath, Emulate, EmulatorConfig, EveryLength, ExpectArrivals, ExpectTraffic, ExpectWireguard, Loss,
+    Replay, Silence, Sink, Wg,
 };
 pub use expectations::{
     Expect, ExpectAttack, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening,
@@ -37,7 +38,6 @@ pub use serde_yaml::Spanned;
 pub use soak::{Soak, SoakFaults, SoakNeighbor, SoakPrefix};
 pub use topology::{Capture, CollectorConfig, EdgeProxyConfig, ExabgpConfig, Host, Link, LinkEnd};
 pub use trial::{End, Idle, Latency, Memory, Path, Race, Shows, Trial};
-use crate::wireguard::fill;
 use values::{duration, three_minutes};
 
 /// A whole scenario, or a topology when it has no steps.

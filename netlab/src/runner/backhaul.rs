@@ -10,7 +10,8 @@ use crate::figures::Figure;
 use crate::moment::Moment;
 use crate::process;
 use crate::scenario::{
-    CutPath, Emulate, EveryLength, ExpectArrivals, ExpectTraffic, ExpectWireguard, Loss, Replay, Silence, Sink, Wg,
+    CutPath, Emulate, EveryLength, ExpectArrivals, ExpectTraffic, ExpectWireguard, Loss, Replay, Silence,
+    Sink, Wg,
 };
 use crate::traffic::attack::replay;
 use crate::traffic::record::Record;
@@ -33,15 +34,16 @@ impl Runner<'_> {
             if sources.is_empty() {
                 return Err(format!("{from} has no address on any link"));
             }
-            let mut rules = format!("table inet {table} {{\nchain path {{\ntype filter hook prerouting priority -400\n");
+            let mut rules =
+                format!("table inet {table} {{\nchain path {{\ntype filter hook prerouting priority -400\n");
             for source in &sources {
                 let family = if source.is_ipv6() { "ip6" } else { "ip" };
                 if cut.udp.is_empty() {
-                    let _ = write!(rules, "{family} saddr {source} drop\n");
+                    let _ = writeln!(rules, "{family} saddr {source} drop");
                 }
                 for port in &cut.udp {
-                    let _ = write!(rules, "{family} saddr {source} udp dport {port} drop\n");
-                    let _ = write!(rules, "{family} saddr {source} udp sport {port} drop\n");
+                    let _ = writeln!(rules, "{family} saddr {source} udp dport {port} drop");
+                    let _ = writeln!(rules, "{family} saddr {source} udp sport {port} drop");
                 }
             }
             self.nft(to, &format!("{rules}}}\n}}\n"))?;
@@ -52,7 +54,8 @@ impl Runner<'_> {
     pub(super) fn heal_path(&mut self, between: &[String; 2]) -> Result<Moment, String> {
         let table = table(between);
         let at = Moment::now();
-        let healed = between.iter().filter(|host| self.nft(host, &format!("delete table inet {table}")).is_ok());
+        let healed =
+            between.iter().filter(|host| self.nft(host, &format!("delete table inet {table}")).is_ok());
         // A path that was cut one way has a table at one end.
         if healed.count() == 0 {
             return Err(format!("the path between {} and {} is not cut", between[0], between[1]));
@@ -177,7 +180,10 @@ impl Runner<'_> {
         let gap = self.record_of(&wanted.traffic, |record| record.longest_gap(since, now))?;
         let from = gap.start.ms_after(since);
         let length = gap.length.as_secs_f64() * 1e3;
-        self.tell(&format!("{}: silent for {length:.1} ms, {from:.1} ms after {}", wanted.traffic, wanted.since));
+        self.tell(&format!(
+            "{}: silent for {length:.1} ms, {from:.1} ms after {}",
+            wanted.traffic, wanted.since
+        ));
         self.record(&wanted.figure, Figure::single(length, "ms", 1), wanted.goal.as_deref())?;
         if gap.length <= wanted.most {
             return Ok(());

@@ -49,7 +49,8 @@ impl Runner<'_> {
         if let Some(order) = &expect.order {
             return self.poll(within, |runner| runner.order(order));
         }
-        let known = "route session status command updates flows attack explain wireguard traffic arrivals order";
+        let known =
+            "route session status command updates flows attack explain wireguard traffic arrivals order";
         Err(format!("an expectation needs one of: {known}"))
     }
 

@@ -65,7 +65,8 @@ impl Mesh {
             return Err(format!("a mesh has 2 to {MOST} POPs, not {}", self.pops));
         }
         let keys = (1..=self.pops).map(|number| KeyPair::generate().map(|pair| (number, pair)));
-        let keys: BTreeMap<u8, KeyPair> = keys.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let keys: BTreeMap<u8, KeyPair> =
+            keys.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         scenario.hosts.insert(CORE.to_owned(), Host { forward: true, ..Host::default() });
         for (number, name) in (1..=self.pops).zip(self.names()) {
             let inside = inside(number);
@@ -139,8 +140,7 @@ mod tests {
 
     #[test]
     fn every_pop_knows_every_other() {
-        let mut scenario =
-            Scenario::read("scenario: m\nabout: m\nhosts: {}\nmesh: { pops: 12 }\n").unwrap();
+        let mut scenario = Scenario::read("scenario: m\nabout: m\nhosts: {}\nmesh: { pops: 12 }\n").unwrap();
         assert_eq!((scenario.hosts.len(), scenario.links.len()), (13, 12));
         let text = &scenario.hosts["pop12"].edgeproxy.as_ref().unwrap().config;
         assert_eq!(text.matches("public_key").count(), 11);

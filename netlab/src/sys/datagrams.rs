@@ -24,7 +24,8 @@ pub fn send(socket: &impl AsRawFd, datagrams: &[&[u8]]) -> io::Result<usize> {
         messages[index].msg_hdr.msg_iovlen = 1;
     }
     // SAFETY: `count` messages point to live parts, and those to live datagrams, which the kernel only reads.
-    let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count as libc::c_uint, 0) };
+    let taken =
+        unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count as libc::c_uint, 0) };
     usize::try_from(taken).map_err(|_| io::Error::last_os_error())
 }
 

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::Error;
-use forged::{Answers, Forged, Forgery};
 use crate::moment::Moment;
 use crate::sys::descriptors;
 use crate::sys::namespace::give_way;
+use forged::{Answers, Forged, Forgery};
 
 pub mod forged;
 mod hello;

@@ -73,7 +73,11 @@ pub fn fill(text: &str, pairs: &mut BTreeMap<String, KeyPair>) -> Result<String,
         filled.push_str(&match half {
             "private" if !name.is_empty() => pairs[name].private(),
             "public" if !name.is_empty() => pairs[name].public(),
-            _ => return Err(format!("{{{{{words}}}}} is neither {{{{private NAME}}}} nor {{{{public NAME}}}}")),
+            _ => {
+                return Err(format!(
+                    "{{{{{words}}}}} is neither {{{{private NAME}}}} nor {{{{public NAME}}}}"
+                ));
+            }
         });
         rest = after;
     }

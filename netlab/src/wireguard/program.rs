@@ -71,8 +71,8 @@ impl Program {
 pub fn tools() -> Result<Found, String> {
     let path = PathBuf::from("/usr/bin/wg");
     let version = packaged("wireguard-tools").filter(|_| path.is_file());
-    let version =
-        version.ok_or("install Debian's wireguard-tools: apt-get install --no-install-recommends wireguard-tools")?;
+    let version = version
+        .ok_or("install Debian's wireguard-tools: apt-get install --no-install-recommends wireguard-tools")?;
     Ok(Found { path, version })
 }
 

@@ -115,7 +115,8 @@ impl Tunnel {
         command.args(self.config.program.arguments(&interface)).current_dir(&self.work_dir);
         command.stdin(Stdio::null()).env("LOG_LEVEL", "error").env("WG_PROCESS_FOREGROUND", "1");
         let at = Moment::now();
-        self.process = Some(Process::start(self.namespace.name(), command, &self.work_dir.join("tunnel.log"))?);
+        self.process =
+            Some(Process::start(self.namespace.name(), command, &self.work_dir.join("tunnel.log"))?);
         let deadline = Instant::now() + START;
         while let Err(error) = self.wg(&["show", &interface, "listen-port"]) {
             if self.pid().is_none() || Instant::now() >= deadline {
@@ -203,7 +204,9 @@ impl Tunnel {
     /// When it was never started.
     pub fn process_mut(&mut self) -> io::Result<&mut Process> {
         let name = self.namespace.name();
-        self.process.as_mut().ok_or_else(|| io::Error::other(format!("the tunnel of {name} was never started")))
+        self.process
+            .as_mut()
+            .ok_or_else(|| io::Error::other(format!("the tunnel of {name} was never started")))
     }
 
     /// The last lines of its log.
@@ -215,7 +218,8 @@ impl Tunnel {
 
 /// As wg(8) reads it, in its section on configuration files.
 fn configuration(config: &TunnelConfig) -> String {
-    let mut text = format!("[Interface]\nPrivateKey = {}\nListenPort = {}\n", config.private_key, config.listen);
+    let mut text =
+        format!("[Interface]\nPrivateKey = {}\nListenPort = {}\n", config.private_key, config.listen);
     for peer in &config.peers {
         let networks: Vec<_> = peer.allowed_ips.iter().map(ToString::to_string).collect();
         text += &format!("[Peer]\nPublicKey = {}\nAllowedIPs = {}\n", peer.public_key, networks.join(", "));
@@ -274,7 +278,10 @@ mod tests {
         let read = |line| state(line, now);
         let fresh = read("KEY=\t(none)\t192.0.2.1:51820\tfd00::/60\t990\t148\t92\toff").unwrap();
         assert_eq!(fresh.endpoint, Some("192.0.2.1:51820".parse().unwrap()));
-        assert_eq!((fresh.handshake_age, fresh.received, fresh.sent), (Some(Duration::from_secs(10)), 148, 92));
+        assert_eq!(
+            (fresh.handshake_age, fresh.received, fresh.sent),
+            (Some(Duration::from_secs(10)), 148, 92)
+        );
         let silent = read("KEY=\t(none)\t(none)\t(none)\t0\t0\t0\t25").unwrap();
         assert_eq!((silent.endpoint, silent.handshake_age), (None, None));
         assert_eq!(read("PRIVATE\tPUBLIC\t51820\toff"), None);
@@ -291,6 +298,9 @@ mod tests {
             configuration(&config),
             "[Interface]\nPrivateKey = A\nListenPort = 7\n[Peer]\nPublicKey = B\nAllowedIPs = fd00::/60, 10.0.0.0/8\nEndpoint = [2001:db8::1]:9\nPersistentKeepalive = 5\n"
         );
-        assert_eq!((config.interface.as_str(), config.mtu, config.program), ("wg0", 1_420, Program::WireguardGo));
+        assert_eq!(
+            (config.interface.as_str(), config.mtu, config.program),
+            ("wg0", 1_420, Program::WireguardGo)
+        );
     }
 }

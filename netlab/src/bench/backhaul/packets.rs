@@ -124,7 +124,9 @@ fn receive(socket: &UdpSocket, received: &AtomicU64, stop: &AtomicBool) {
     while !stop.load(Ordering::Acquire) {
         // Errors are timeouts.
         let mut count = 0;
-        let _ = datagrams::receive(socket, &mut buffers, |datagram| count += u64::from(datagram.len() == PAYLOAD));
+        let _ = datagrams::receive(socket, &mut buffers, |datagram| {
+            count += u64::from(datagram.len() == PAYLOAD);
+        });
         received.fetch_add(count, Ordering::Relaxed);
     }
 }
