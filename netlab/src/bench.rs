@@ -1,10 +1,11 @@
-//! `netlab bench proxy`: the data plane beside HAProxy, nginx, Envoy and copy_bidirectional, interleaved in one run.
+//! Benches that are programs. `netlab bench proxy`: the data plane beside HAProxy, nginx, Envoy and copy_bidirectional, interleaved in one run.
 //!
 //! The proxy has one processor, the load and the backend share another. Which of the two is the narrower
 //! one depends on the column, so absolute figures say what the pair reached. What is compared is work per
 //! processor second of the proxy, which holds whoever waits for whom.
 
 pub mod backend;
+pub mod backhaul;
 pub mod certificate;
 pub mod column;
 pub mod cores;
@@ -46,31 +47,36 @@ const CALIBRATION: Duration = Duration::from_secs(1);
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// `proxy`: only these columns, by the beginning of their names.
+    /// Only these columns, by the beginning of their names.
     #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
     only: Vec<String>,
-    /// `proxy`: only these: edgeproxy haproxy_splice haproxy_nosplice nginx envoy copy.
+    /// Only these. `proxy`: edgeproxy haproxy_splice haproxy_nosplice nginx envoy copy. `backhaul`: edgeproxy
+    /// wireguard_go boringtun.
     #[arg(long, value_delimiter = ',', value_name = "PEER")]
     peers: Vec<String>,
-    /// `proxy`: how often each is measured. Default 5.
+    /// How often each is measured. Default 5.
     #[arg(long)]
     rounds: Option<usize>,
-    /// `proxy`: how long each measurement takes. Default 2.
+    /// How long each measurement takes. Default 2, of a stream through the backhaul 5.
     #[arg(long)]
     seconds: Option<f64>,
+    /// `backhaul`: the kernel chooses who runs on which processor.
+    #[arg(long)]
+    unpinned: bool,
 }
 
 impl Options {
     /// Whether nothing is asked for.
     #[must_use]
     pub fn is_default(&self) -> bool {
-        self.only.is_empty() && self.peers.is_empty() && self.rounds.is_none() && self.seconds.is_none()
+        let Self { only, peers, rounds, seconds, unpinned } = self;
+        only.is_empty() && peers.is_empty() && rounds.is_none() && seconds.is_none() && !unpinned
     }
 }
 
-/// The house's report, and what is particular to this bench.
+/// The house's report, and what is particular to a bench.
 #[derive(Debug, Serialize)]
-pub struct ProxyReport {
+pub struct BenchReport {
     #[serde(flatten)]
     pub report: Report,
     /// Of each column, the peer that ratios are against.
@@ -86,7 +92,7 @@ pub struct ProxyReport {
 ///
 /// # Errors
 /// When it cannot begin: wrong options, one processor, no namespace.
-pub fn run(options: &Options, work: &Path, verbose: bool) -> Result<ProxyReport, String> {
+pub fn run(options: &Options, work: &Path, verbose: bool) -> Result<BenchReport, String> {
     let columns = column::chosen(&options.only)?;
     let (rounds, seconds) = (options.rounds.unwrap_or(5), options.seconds.unwrap_or(2.0));
     if rounds == 0 || !(0.1..=600.0).contains(&seconds) {
@@ -118,7 +124,7 @@ pub fn run(options: &Options, work: &Path, verbose: bool) -> Result<ProxyReport,
         stolen_percent: Ticks::now().stolen_since(before),
     };
     let (best, table) = (bench.results.best(), bench.results.table());
-    Ok(ProxyReport { report, best, missing, note: NOTE, table })
+    Ok(BenchReport { report, best, missing, note: NOTE, table })
 }
 
 fn chosen_peers(words: &[String]) -> Result<Vec<Peer>, String> {

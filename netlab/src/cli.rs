@@ -88,6 +88,7 @@ fn obey(command: Command) -> Result<bool, String> {
                 }
                 if folder == "benches" {
                     println!("  {PROXY:<14} {}", bench::ABOUT);
+                    println!("  {BACKHAUL:<14} {}", bench::backhaul::ABOUT);
                 }
             }
             Ok(true)
@@ -107,16 +108,23 @@ fn obey(command: Command) -> Result<bool, String> {
             Ok(true)
         }
         Command::Run { scenarios, output } => run("scenarios", &scenarios, &output),
-        Command::Bench { name, options, output } if name == PROXY => bench_proxy(&options, &output),
-        Command::Bench { options, .. } if !options.is_default() => {
-            Err(format!("--only, --peers, --rounds and --seconds are of `netlab bench {PROXY}`"))
+        Command::Bench { name, options, output } if name == PROXY => {
+            bench_program(PROXY, bench::ABOUT, &output, |work| bench::run(&options, work, output.verbose))
         }
+        Command::Bench { name, options, output } if name == BACKHAUL => {
+            let run = |work: &Path| bench::backhaul::run(&options, work, output.verbose);
+            bench_program(BACKHAUL, bench::backhaul::ABOUT, &output, run)
+        }
+        Command::Bench { options, .. } if !options.is_default() => Err(format!(
+            "--only, --peers, --rounds and --seconds are of `netlab bench {PROXY}` and `{BACKHAUL}`"
+        )),
         Command::Bench { name, output, .. } => run("benches", &[name], &output),
     }
 }
 
-/// The bench that is a program rather than a scenario.
+/// The benches that are programs rather than scenarios.
 const PROXY: &str = "proxy";
+const BACKHAUL: &str = "backhaul";
 
 /// For 20,000 connections through a proxy.
 const DESCRIPTORS: usize = 45_000;
@@ -168,17 +176,22 @@ fn run(folder: &str, names: &[String], output: &Output) -> Result<bool, String> 
     Ok(reports.iter().all(|report| report.pass && !(output.strict && missed(report))))
 }
 
-fn bench_proxy(options: &bench::Options, output: &Output) -> Result<bool, String> {
+fn bench_program(
+    name: &str,
+    about: &str,
+    output: &Output,
+    run: impl FnOnce(&Path) -> Result<bench::BenchReport, String>,
+) -> Result<bool, String> {
     needs_root()?;
-    let work = work_directory("bench-proxy")?;
-    eprintln!("== bench-proxy: {}", bench::ABOUT);
-    let bench = bench::run(options, &work, output.verbose)?;
+    let work = work_directory(&format!("bench-{name}"))?;
+    eprintln!("== bench-{name}: {about}");
+    let bench = run(&work)?;
     eprint!("{}", bench.table);
     let judged = bench.report.figures.iter().filter(|(_, figure)| figure.goal.is_some());
     eprint!("{}", figures::table(&judged.map(|(name, figure)| (name.clone(), figure.clone())).collect()));
     let best: Vec<_> = bench.best.iter().map(|(column, peer)| format!("{column} {peer}")).collect();
     eprintln!("   best peers: {}", best.join(", "));
-    eprintln!("   {}", bench::NOTE);
+    eprintln!("   {}", bench.note);
     for (peer, why) in &bench.missing {
         eprintln!("!! {peer} DID NOT TAKE PART: {why}");
     }

@@ -10,6 +10,7 @@ use crate::bgp_stream::Event;
 use crate::capture::{self, Capture};
 use crate::collector::{self, Collector};
 use crate::edgeproxy::EdgeProxy;
+use crate::emulator::Emulator;
 use crate::link;
 use crate::moment::Moment;
 use crate::namespace::Namespace;
@@ -17,6 +18,7 @@ use crate::node::router::Router;
 use crate::node::{bird::Bird, exabgp::Exabgp, frr::Frr, gobgp::Gobgp};
 use crate::scenario::{Host, Scenario};
 use crate::service::Service;
+use crate::wireguard::Tunnel;
 
 /// One host with everything in it.
 pub struct Node {
@@ -25,6 +27,8 @@ pub struct Node {
     pub exabgp: Option<Exabgp>,
     pub collector: Option<Collector>,
     pub edgeproxy: Option<EdgeProxy>,
+    /// Of another implementation.
+    pub tunnel: Option<Tunnel>,
     pub services: BTreeMap<String, Service>,
     /// The configuration that edgeproxy was last given.
     pub yaml: String,
@@ -35,6 +39,7 @@ pub struct Node {
 pub struct Lab {
     // Captures first: they hold namespaces too.
     pub captures: BTreeMap<String, Capture>,
+    pub emulators: BTreeMap<String, Emulator>,
     pub nodes: BTreeMap<String, Node>,
     pub work: PathBuf,
 }
@@ -46,7 +51,12 @@ impl Lab {
     /// With the host and what failed.
     pub fn build(scenario: &Scenario, work: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(work)?;
-        let mut lab = Self { captures: BTreeMap::new(), nodes: BTreeMap::new(), work: work.to_owned() };
+        let mut lab = Self {
+            captures: BTreeMap::new(),
+            emulators: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            work: work.to_owned(),
+        };
         for name in scenario.hosts.keys() {
             let directory = work.join(name);
             std::fs::create_dir_all(&directory)?;
@@ -58,6 +68,7 @@ impl Lab {
                     exabgp: None,
                     collector: None,
                     edgeproxy: None,
+                    tunnel: None,
                     services: BTreeMap::new(),
                     yaml: String::new(),
                     addresses: None,
@@ -83,6 +94,11 @@ impl Lab {
             let options = capture::Options { filter, pcap: Some(work.join(format!("{name}.pcap"))) };
             let capture = lab.node(&spec.host)?.namespace.run(|| Capture::start(&spec.interface, options))?;
             lab.captures.insert(name.clone(), capture.map_err(io::Error::other)?);
+        }
+        for (name, spec) in &scenario.emulators {
+            let start = || Emulator::start(spec.listen, spec.to, spec.with);
+            let emulator = lab.node(&spec.at)?.namespace.run(start)?;
+            lab.emulators.insert(name.clone(), emulator.map_err(|error| place(name, &error))?);
         }
         for (name, host) in &scenario.hosts {
             lab.populate(name, host).map_err(|error| place(name, &error))?;
@@ -141,6 +157,13 @@ impl Lab {
             let mut exabgp = Exabgp::new(&node.namespace, &directory, router, Some(check))?;
             exabgp.start()?;
             node.exabgp = Some(exabgp);
+        }
+        if let Some(config) = &host.wireguard {
+            let mut tunnel = Tunnel::new(&node.namespace, &directory, config.clone())?;
+            if config.start {
+                tunnel.start()?;
+            }
+            node.tunnel = Some(tunnel);
         }
         let namespace = &node.namespace;
         let mut router: Box<dyn Router> = match (&host.bird, &host.frr, &host.gobgp) {
@@ -201,6 +224,9 @@ impl Lab {
             if let Some(edgeproxy) = &node.edgeproxy {
                 text += &format!("--- {name}: edgeproxy\n{}\n", edgeproxy.tail(lines));
             }
+            if let Some(tunnel) = &node.tunnel {
+                text += &format!("--- {name}: tunnel\n{}\n", tunnel.tail(lines / 2));
+            }
             if let Some(router) = &mut node.router
                 && let Ok(process) = router.process_mut()
             {
@@ -217,7 +243,8 @@ impl Node {
     pub fn any_pid(&mut self) -> Option<u32> {
         let edgeproxy = self.edgeproxy.as_mut().and_then(EdgeProxy::pid);
         let router = self.router.as_mut().and_then(|router| Some(router.process_mut().ok()?.pid()));
-        edgeproxy.or(router).or_else(|| self.services.values().next().map(Service::pid))
+        let tunnel = self.tunnel.as_mut().and_then(Tunnel::pid);
+        edgeproxy.or(router).or(tunnel).or_else(|| self.services.values().next().map(Service::pid))
     }
 
     /// When an address first appeared on (or left) an interface of this host at or after `after`.

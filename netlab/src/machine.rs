@@ -104,6 +104,7 @@ pub fn versions(scenario: &Scenario) -> BTreeMap<String, String> {
         ("frr", uses(|host| host.frr.is_some())),
         ("gobgpd", uses(|host| host.gobgp.is_some())),
         ("exabgp", uses(|host| host.exabgp.is_some())),
+        ("wireguard-go", uses(|host| host.wireguard.is_some())),
     ];
     let used = packages.into_iter().filter(|(_, used)| *used);
     used.map(|(package, _)| (package.to_owned(), version(package))).collect()

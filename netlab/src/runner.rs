@@ -2,11 +2,13 @@
 
 mod actions;
 mod attack;
+mod backhaul;
 mod expectations;
 mod explain;
 mod flows;
 mod histogram;
 mod measures;
+mod mesh;
 mod soak;
 mod trial;
 
@@ -24,7 +26,7 @@ use crate::machine::{self, Ticks};
 use crate::moment::Moment;
 use crate::process::Process;
 use crate::scenario::{Scenario, Spanned, Step};
-use crate::traffic::{Attack, Client, FlowClient};
+use crate::traffic::{Attack, Client, EchoServer, FlowClient};
 
 /// How long a shell command of a step may take.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -56,6 +58,7 @@ pub struct Runner<'a> {
     flows: BTreeMap<String, FlowClient>,
     /// With how many attempts each makes.
     attacks: BTreeMap<String, (Attack, usize)>,
+    sinks: BTreeMap<String, EchoServer>,
     background: Vec<Process>,
     busy: Option<Spin>,
     deadline: Instant,
@@ -90,6 +93,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
                 traffic: BTreeMap::new(),
                 flows: BTreeMap::new(),
                 attacks: BTreeMap::new(),
+                sinks: BTreeMap::new(),
                 background: Vec::new(),
                 busy: None,
                 deadline: start + scenario.deadline,
@@ -108,6 +112,7 @@ pub fn run(scenario: &Scenario, work: &Path, verbose: bool) -> Report {
             runner.traffic.clear();
             runner.flows.clear();
             runner.attacks.clear();
+            runner.sinks.clear();
             runner.background.clear();
             report.figures = runner.figures;
         }
@@ -149,6 +154,9 @@ impl Runner<'_> {
             Step::Ratio(ratio) => self.ratio(ratio),
             Step::Cpu { figure, of } => self.cpu(figure, of),
             Step::Share(share) => self.share(share),
+            Step::Silence(silence) => self.silence(silence),
+            Step::Loss(loss) => self.loss(loss),
+            Step::Mesh(step) => self.mesh(step),
             Step::Updates(updates) => self.update_figure(updates),
             Step::Histogram(histogram) => self.histogram(histogram),
             Step::Flows(figure) => self.flow_figure(figure),

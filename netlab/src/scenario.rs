@@ -1,11 +1,13 @@
 //! The words of a scenario file: hosts, links, captures, and steps.
 
 mod actions;
+mod backhaul;
 mod expectations;
 mod explain;
 mod flows;
 mod histogram;
 mod measures;
+mod mesh;
 mod soak;
 mod topology;
 mod trial;
@@ -16,7 +18,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::wireguard::fill;
 pub use actions::{Action, Attack, Flap, NewConfig, Replace, SetService, Traffic};
+pub use backhaul::{
+    CutPath, Emulate, EmulatorConfig, EveryLength, ExpectArrivals, ExpectTraffic, ExpectWireguard, Loss,
+    Replay, Silence, Sink, Wg,
+};
 pub use expectations::{
     Expect, ExpectAttack, ExpectCommand, ExpectRoute, ExpectSession, ExpectStatus, ExpectUpdates, Happening,
     Order,
@@ -25,6 +32,7 @@ pub use explain::ExpectExplanation;
 pub use flows::{ExpectFlows, FlowFigure, Flows};
 pub use histogram::Histogram;
 pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share, Updates};
+pub use mesh::{Mesh, MeshStep, MeshUp, inside};
 /// A step with its place in the file.
 pub use serde_yaml::Spanned;
 pub use soak::{Soak, SoakFaults, SoakNeighbor, SoakPrefix};
@@ -42,11 +50,17 @@ pub struct Scenario {
     /// After this the scenario has failed. Default 3 min.
     #[serde(default = "three_minutes", deserialize_with = "duration")]
     pub deadline: Duration,
+    #[serde(default)]
     pub hosts: BTreeMap<String, Host>,
+    /// Hosts that are all alike, besides.
+    pub mesh: Option<Mesh>,
     #[serde(default)]
     pub links: Vec<Link>,
     #[serde(default)]
     pub captures: BTreeMap<String, Capture>,
+    /// Ways of UDP that can be made bad.
+    #[serde(default)]
+    pub emulators: BTreeMap<String, EmulatorConfig>,
     /// Ways through the proxy whose both ends the lab holds.
     #[serde(default)]
     pub paths: BTreeMap<String, Path>,
@@ -61,7 +75,21 @@ impl Scenario {
     /// Words with the place of the first mistake.
     pub fn load(path: &std::path::Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        serde_yaml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+        Self::read(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Reads a scenario's text. `{{private NAME}}` and `{{public NAME}}` in it are the halves of key pairs, made anew
+    /// each time, in base64.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), without the file.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let text = fill(text, &mut BTreeMap::new())?;
+        let mut scenario: Self = serde_yaml::from_str(&text).map_err(|error| error.to_string())?;
+        if let Some(mesh) = scenario.mesh {
+            mesh.expand(&mut scenario)?;
+        }
+        Ok(scenario)
     }
 }
 
@@ -87,6 +115,9 @@ pub enum Step {
     },
     /// One figure over what a traffic client sent.
     Share(Share),
+    Silence(Silence),
+    Loss(Loss),
+    Mesh(MeshStep),
     /// One figure: how many UPDATEs named a prefix.
     Updates(Updates),
     /// What edgeproxy measures of its withdrawals beside what captures see of them.

@@ -5,6 +5,7 @@ pub mod client;
 pub mod echo;
 pub mod flows;
 pub mod http;
+pub mod lengths;
 pub mod record;
 
 use std::io;

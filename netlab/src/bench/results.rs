@@ -238,7 +238,7 @@ fn row_name(column: Column, view: View) -> String {
     }
 }
 
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     match value.abs() {
         huge if huge >= 1000.0 => format!("{value:.0}"),
         large if large >= 100.0 => format!("{value:.1}"),
@@ -246,7 +246,7 @@ fn short(value: f64) -> String {
     }
 }
 
-fn put(figures: &mut BTreeMap<String, Figure>, name: String, figure: Figure, goal: Option<&str>) {
+pub(super) fn put(figures: &mut BTreeMap<String, Figure>, name: String, figure: Figure, goal: Option<&str>) {
     let judged = goal.and_then(|goal| {
         let goal: Goal = goal.parse().ok()?;
         figure.clone().with_goal(goal).ok()

@@ -89,6 +89,13 @@ impl Runner<'_> {
                 self.background.push(process::Process::start(at, command, &log).map_err(words)?);
                 Ok(Moment::now())
             }
+            Action::CutPath(cut) => self.cut_path(cut),
+            Action::HealPath(between) => self.heal_path(between),
+            Action::Emulate(emulate) => self.emulate(emulate),
+            Action::Wg(wg) => self.wg(wg),
+            Action::Sink(sink) => self.sink(sink),
+            Action::Replay(replay) => self.replay(replay),
+            Action::EveryLength(lengths) => self.every_length(lengths),
             Action::Traffic(traffic) => self.traffic(traffic),
             Action::Attack(attack) => self.attack(attack),
             Action::Calm(name) => {
@@ -134,11 +141,15 @@ impl Runner<'_> {
                 Signal::Cont => edgeproxy.cont(),
             };
         }
-        let router = node.router.as_mut().ok_or_else(|| io::Error::other(format!("{host} runs nothing")))?;
+        let process = match (&mut node.tunnel, &mut node.router) {
+            (Some(tunnel), _) => tunnel.process_mut()?,
+            (None, Some(router)) => router.process_mut()?,
+            (None, None) => return Err(io::Error::other(format!("{host} runs nothing"))),
+        };
         match signal {
-            Signal::Kill => router.process_mut()?.kill(),
-            Signal::Stop => router.process_mut()?.signal(libc::SIGSTOP),
-            Signal::Cont => router.process_mut()?.signal(libc::SIGCONT),
+            Signal::Kill => process.kill(),
+            Signal::Stop => process.signal(libc::SIGSTOP),
+            Signal::Cont => process.signal(libc::SIGCONT),
         }
     }
 
@@ -153,6 +164,9 @@ impl Runner<'_> {
         }
         if let Some(router) = &mut node.router {
             router.process_mut()?.kill()?;
+        }
+        if let Some(tunnel) = &mut node.tunnel {
+            tunnel.process_mut()?.kill()?;
         }
         Ok(at)
     }
@@ -169,6 +183,9 @@ impl Runner<'_> {
         }
         if let Some(edgeproxy) = &mut node.edgeproxy {
             return edgeproxy.start().map(drop);
+        }
+        if let Some(tunnel) = &mut node.tunnel {
+            return tunnel.start().map(drop);
         }
         match &mut node.router {
             Some(router) => router.start(),

@@ -23,12 +23,12 @@ impl Runner<'_> {
     pub(super) fn attacked(&mut self, wanted: &ExpectAttack) -> Result<(), String> {
         let name = &wanted.name;
         let (attack, count) = self.attacks.get(name).ok_or_else(|| format!("there is no attack {name}"))?;
-        let (over, served) = attack.counts();
-        if over >= wanted.over.unwrap_or(*count) && served <= wanted.served {
+        let ((over, served), cookies) = (attack.counts(), attack.cookies());
+        if over >= wanted.over.unwrap_or(*count) && served <= wanted.served && cookies >= wanted.cookies {
             return Ok(());
         }
         Err(format!(
-            "{name}: {over} of {count} attempts are over, {served} of them were served; wanted: {wanted:?}"
+            "{name}: {over} of {count} attempts are over, {served} of them were served, {cookies} got a cookie; wanted: {wanted:?}"
         ))
     }
 }

@@ -37,11 +37,21 @@ impl Runner<'_> {
         if let Some(explanation) = &expect.explain {
             return self.poll(within, |runner| runner.explanation(explanation));
         }
+        if let Some(wireguard) = &expect.wireguard {
+            return self.poll(within, |runner| runner.wireguard(wireguard));
+        }
+        if let Some(traffic) = &expect.traffic {
+            return self.poll(within, |runner| runner.came_to(traffic));
+        }
+        if let Some(arrivals) = &expect.arrivals {
+            return self.poll(within, |runner| runner.arrivals(arrivals));
+        }
         if let Some(order) = &expect.order {
             return self.poll(within, |runner| runner.order(order));
         }
-        Err("an expectation needs one of: route session status command updates flows attack explain order"
-            .to_owned())
+        let known =
+            "route session status command updates flows attack explain wireguard traffic arrivals order";
+        Err(format!("an expectation needs one of: {known}"))
     }
 
     fn route(&mut self, wanted: &ExpectRoute) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Flows;
+use super::{CutPath, Emulate, EveryLength, Flows, Replay, Sink, Wg};
 use crate::traffic::attack::Kind;
 
 use super::values::{duration, some_duration, yes};
@@ -86,6 +86,14 @@ pub enum Action {
         at: String,
         command: String,
     },
+    CutPath(CutPath),
+    /// What `cut_path` did to these two.
+    HealPath([String; 2]),
+    Emulate(Emulate),
+    Wg(Wg),
+    Sink(Sink),
+    Replay(Replay),
+    EveryLength(EveryLength),
     Traffic(Traffic),
     Attack(Attack),
     /// Ends an attack.

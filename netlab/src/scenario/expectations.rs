@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
 use super::values::{duration, five_seconds, yes};
-use super::{ExpectExplanation, ExpectFlows};
+use super::{ExpectArrivals, ExpectExplanation, ExpectFlows, ExpectTraffic, ExpectWireguard};
 
 /// What must become true; exactly one of its words besides `within`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Expect {
     pub flows: Option<ExpectFlows>,
     pub attack: Option<ExpectAttack>,
     pub explain: Option<ExpectExplanation>,
+    pub wireguard: Option<ExpectWireguard>,
+    pub traffic: Option<ExpectTraffic>,
+    pub arrivals: Option<ExpectArrivals>,
     /// Each first occurrence after `since` must come after the one before it.
     pub order: Option<Order>,
     /// Polled for this long. Default 5 s.
@@ -100,6 +103,9 @@ pub struct ExpectAttack {
     /// Of those, at most so many were answered as if all were well. Default 0.
     #[serde(default)]
     pub served: usize,
+    /// Of those, at least so many were answered with a cookie.
+    #[serde(default)]
+    pub cookies: usize,
 }
 
 /// Things in their order.

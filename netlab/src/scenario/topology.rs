@@ -9,6 +9,7 @@ use super::values::yes;
 use crate::node::exabgp::HealthCheck;
 use crate::node::router::RouterConfig;
 use crate::service::ServiceConfig;
+use crate::wireguard::TunnelConfig;
 
 /// One network namespace and what runs in it.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -26,6 +27,8 @@ pub struct Host {
     pub exabgp: Option<ExabgpConfig>,
     pub collector: Option<CollectorConfig>,
     pub edgeproxy: Option<EdgeProxyConfig>,
+    /// A tunnel of another implementation.
+    pub wireguard: Option<TunnelConfig>,
     pub services: Vec<ServiceConfig>,
 }
 

@@ -14,13 +14,18 @@ use super::Error;
 use crate::moment::Moment;
 use crate::sys::descriptors;
 use crate::sys::namespace::give_way;
+use forged::{Answers, Forged, Forgery};
 
+pub mod forged;
 mod hello;
+pub mod replay;
 
 /// Threads of one attack.
 const THREADS: usize = 2;
 /// How long a stranger waits for an answer or an end.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the last forgeries wait for theirs.
+const ANSWER: Duration = Duration::from_millis(250);
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -36,6 +41,8 @@ pub enum Kind {
     LongName,
     /// A PROXY header that names somebody else as the client, by one who is not trusted to say so.
     Stranger,
+    /// WireGuard handshakes of which only MAC1 is right.
+    ForgedHandshakes(Forged),
 }
 
 /// What an attack came to.
@@ -47,6 +54,8 @@ struct Tally {
     done: AtomicUsize,
     /// Attempts that were answered as if all were well.
     served: AtomicUsize,
+    /// Attempts that were answered with a cookie.
+    cookies: AtomicUsize,
 }
 
 /// One that runs. Dropping it ends it.
@@ -96,6 +105,12 @@ impl Attack {
     pub fn counts(&self) -> (usize, usize) {
         (self.tally.done.load(Ordering::Acquire), self.tally.served.load(Ordering::Acquire))
     }
+
+    /// Attempts that were answered with a cookie, of those that are over.
+    #[must_use]
+    pub fn cookies(&self) -> usize {
+        self.tally.cookies.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Attack {
@@ -109,6 +124,10 @@ impl Drop for Attack {
 
 fn run(tally: &Tally, plan: &Plan, begun: Moment) {
     let mut held = Vec::new();
+    let mut forgery = match &plan.kind {
+        Kind::ForgedHandshakes(forged) => Some(Forgery::new(forged)),
+        _ => None,
+    };
     let stops = || tally.stop.load(Ordering::Acquire);
     loop {
         let index = tally.begun.fetch_add(1, Ordering::AcqRel);
@@ -122,6 +141,12 @@ fn run(tally: &Tally, plan: &Plan, begun: Moment) {
         if stops() {
             return;
         }
+        if let Some(forgery) = &mut forgery {
+            // A refusal is an attempt too.
+            tally.answered(forgery.send(plan.target, index).unwrap_or_default());
+            tally.done.fetch_add(1, Ordering::AcqRel);
+            continue;
+        }
         match attempt(plan, index) {
             Ok(Came::Held(stream)) => held.push(stream),
             Ok(Came::Served) => {
@@ -132,11 +157,22 @@ fn run(tally: &Tally, plan: &Plan, begun: Moment) {
             Ok(Came::Ended) | Err(_) => drop(tally.done.fetch_add(1, Ordering::AcqRel)),
         }
     }
+    if let Some(forgery) = &mut forgery {
+        thread::sleep(ANSWER);
+        tally.answered(forgery.rest());
+    }
     while !held.is_empty() && !stops() {
         let before = held.len();
         held.retain(|stream: &TcpStream| matches!(stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock));
         tally.done.fetch_add(before - held.len(), Ordering::AcqRel);
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Tally {
+    fn answered(&self, answers: Answers) {
+        self.served.fetch_add(answers.responses, Ordering::AcqRel);
+        self.cookies.fetch_add(answers.cookies, Ordering::AcqRel);
     }
 }
 
@@ -156,7 +192,7 @@ fn attempt(plan: &Plan, index: usize) -> io::Result<Came> {
         _ => connect(plan.target, None)?,
     };
     match plan.kind {
-        Kind::Connects(_) => Ok(Came::Ended),
+        Kind::Connects(_) | Kind::ForgedHandshakes(_) => Ok(Came::Ended),
         Kind::HalfHello => {
             let hello = hello::with_name("www.example.net");
             stream.write_all(&hello[..hello.len() / 2])?;

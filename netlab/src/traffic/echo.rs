@@ -1,7 +1,8 @@
 //! A UDP server that answers every datagram with its own name, and remembers when each arrived.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -17,6 +18,8 @@ use crate::sys::packet;
 /// How soon a stop is noticed.
 const POLL: Duration = Duration::from_millis(20);
 const MAX_NAME: usize = 64;
+/// Addresses told apart; of more, nothing is counted.
+const MAX_SOURCES: usize = 4_096;
 
 /// One thread per address. Dropping it stops it.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub struct EchoServer {
 struct Shared {
     name: String,
     arrivals: Mutex<Tally>,
+    sources: Mutex<BTreeMap<IpAddr, u64>>,
     stop: AtomicBool,
 }
 
@@ -39,7 +43,12 @@ impl EchoServer {
     pub fn start(name: &str, addresses: &[SocketAddr]) -> Result<EchoServer, Error> {
         let mut name = name.to_owned();
         name.truncate(MAX_NAME);
-        let shared = Arc::new(Shared { name, arrivals: Mutex::default(), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            name,
+            arrivals: Mutex::default(),
+            sources: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
         let mut server = EchoServer { shared, addresses: Vec::new(), threads: Vec::new() };
         for &address in addresses {
             let failed = |source| Error::Socket { address, source };
@@ -65,6 +74,16 @@ impl EchoServer {
     /// Looks at the arrivals (kernel time). Keep it short: answering waits meanwhile.
     pub fn look<T>(&self, with: impl FnOnce(&Tally) -> T) -> T {
         with(&lock(&self.shared.arrivals))
+    }
+
+    /// How many datagrams of the lab came from this address; of anybody without one.
+    #[must_use]
+    pub fn arrived(&self, from: Option<IpAddr>) -> u64 {
+        let sources = lock(&self.shared.sources);
+        match from {
+            Some(from) => sources.get(&from).copied().unwrap_or(0),
+            None => sources.values().sum(),
+        }
     }
 
     pub fn stop(mut self) -> Tally {
@@ -101,6 +120,11 @@ fn answer(shared: &Shared, socket: &Socket) {
         if parse(datagram).is_none() {
             continue;
         }
+        let mut sources = lock(&shared.sources);
+        if sources.len() < MAX_SOURCES || sources.contains_key(&peer.ip()) {
+            *sources.entry(peer.ip()).or_default() += 1;
+        }
+        drop(sources);
         reply.clear();
         reply.extend_from_slice(&datagram[..super::HEADER]);
         reply.extend_from_slice(shared.name.as_bytes());

@@ -21,6 +21,9 @@ pub struct Record {
     names: Vec<String>,
     /// Answers to what had been answered already.
     pub duplicates: u64,
+    /// Answers that came after one to a later datagram.
+    pub reordered: u64,
+    latest: u64,
     /// Sends that the system refused (no route, ICMP unreachable): these count as sent and not answered.
     pub refused: u64,
 }
@@ -59,6 +62,8 @@ impl Record {
             None => {}
             Some(answered) if *answered != Moment::ZERO => self.duplicates += 1,
             Some(answered) => {
+                self.reordered += u64::from(sequence < self.latest);
+                self.latest = self.latest.max(sequence);
                 *answered = at;
                 self.by[index] = by as u8;
             }
@@ -202,6 +207,18 @@ mod tests {
         let record = failover();
         assert_eq!(record.longest_gap(Moment(0), Moment(500)).start, Moment(103));
         assert_eq!(Record::default().longest_gap(Moment(5), Moment(9)).length, Duration::from_nanos(4));
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_is_counted() {
+        let mut record = Record::default();
+        for _ in 0..4 {
+            record.handle_sent(Moment(1)).unwrap();
+        }
+        for sequence in [0, 2, 1, 3] {
+            record.handle_answer(sequence, Moment(2), "a");
+        }
+        assert_eq!((record.reordered, record.duplicates), (1, 0));
     }
 
     #[test]
