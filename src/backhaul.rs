@@ -6,6 +6,7 @@ pub mod coalesce;
 pub mod fabric;
 pub mod guard;
 pub mod icmp;
+pub mod kernel;
 pub mod limit;
 pub mod link;
 pub mod mesh;
@@ -28,6 +29,8 @@ pub enum BackhaulError {
     /// The words say what to do.
     #[error("{0}")]
     Plane(#[source] io::Error),
+    #[error("{0}")]
+    NoKernel(#[source] io::Error),
     #[error(transparent)]
     Key(#[from] crate::config::key_file::KeyError),
     #[error("a thread of the backhaul: {0}")]

@@ -14,3 +14,4 @@ pub mod stream;
 pub mod tcp_md5;
 pub mod ttl;
 pub mod tun;
+pub mod wireguard;

@@ -10,11 +10,12 @@ use tracing::info;
 
 use crate::backhaul::BackhaulError;
 use crate::backhaul::paths::{self, Paths};
-use crate::backhaul::plane::{Report, Wanted};
+use crate::backhaul::kernel::Kernel;
+use crate::backhaul::plane::{Kind, Report, Wanted};
 use crate::backhaul::userspace::{Setting, Userspace};
 use crate::catalog::remote::Said;
 use crate::catalog::view::{Sources, Verdicts};
-use crate::config::backhaul::Backhaul;
+use crate::config::backhaul::{Backend, Backhaul};
 use crate::observe::status::backhaul::BackhaulStatus;
 use crate::supervise::thread::Thread;
 
@@ -64,17 +65,32 @@ async fn live(mut ends: Ends, stop: CancellationToken) -> Result<(), BackhaulErr
     // A token of this start: whichever thread ends first ends the other.
     let both = stop.child_token();
     let (open, opened) = oneshot::channel();
-    let end = both.clone();
+    let (end, choice) = (both.clone(), config.backend);
     let mut plane = Thread::spawn_local("backhaul", move || async move {
+        if choice != Backend::Userspace {
+            let (name, port) = (&setting.interface, setting.listen);
+            let opened = Kernel::open(name, port, plane_keys.clone(), plane_wanted.clone(), reported.clone()).await;
+            match opened {
+                Ok(plane) => {
+                    let _ = open.send(Kind::Kernel);
+                    return plane.run(end).await;
+                }
+                Err(BackhaulError::NoKernel(why)) if choice == Backend::Auto => {
+                    info!("the backhaul runs in userspace: {why}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let plane = Userspace::open(&setting, plane_keys, plane_wanted, reported)?;
-        let _ = open.send(());
+        let _ = open.send(Kind::Userspace);
         plane.run(end).await
     })
     .map_err(BackhaulError::Plane)?;
-    if opened.await.is_err() {
+    let Ok(kind) = opened.await else {
         return plane.await.map_err(BackhaulError::from)?;
-    }
-    info!(interface = config.interface, port = config.listen, node = %config.node(), "the backhaul's plane is in userspace");
+    };
+    let (interface, port, node) = (&config.interface, config.listen, config.node());
+    info!(interface, port, %node, backend = kind.word(), "the backhaul carries packets");
     let inputs = paths::Ends {
         config: ends.config,
         sources: ends.sources,

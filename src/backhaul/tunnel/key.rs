@@ -23,6 +23,12 @@ impl PrivateKey {
         PublicKey(x25519::PublicKey::from(&self.0).to_bytes())
     }
 
+    /// The key itself, for the kernel and nobody else.
+    #[must_use]
+    pub fn octets(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
     /// What we share with the holder of a key, and nobody else knows (RFC 7748 §6.1). Not to be used as it is.
     #[must_use]
     pub fn agree(&self, theirs: &PublicKey) -> [u8; 32] {
