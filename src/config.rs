@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod anycast;
+pub mod backhaul;
 mod base64;
 pub mod bgp;
 mod certificate;
@@ -25,10 +26,12 @@ mod read;
 mod secret;
 pub mod services;
 pub mod signature;
+pub mod sixpn;
 pub mod size;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +46,8 @@ pub struct Config {
     pub services: BTreeMap<String, services::Service>,
     pub health: health::Health,
     pub proxy: proxy::Proxy,
+    /// None: this POP is alone.
+    pub backhaul: Option<Arc<backhaul::Backhaul>>,
     pub admin: admin::Admin,
     pub observe: observe::Observe,
 }

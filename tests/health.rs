@@ -569,6 +569,8 @@ fn plan(check: Check, backends: &[SocketAddr]) -> HealthPlan {
         id: format!("b{number}"),
         address: address.ip(),
         port: address.port(),
+        pop: None,
+        via_ingress: false,
         region: "sa".into(),
         weight: 2,
         soft_limit: 100,

@@ -30,7 +30,12 @@ pub struct Known {
 #[derive(Debug, Clone)]
 pub struct Backend {
     pub id: Arc<str>,
+    /// With `via_ingress` that of its POP's ingress.
     pub address: SocketAddr,
+    /// The POP that owns it. None: ours.
+    pub pop: Option<Arc<str>>,
+    /// Reached through the ingress of its POP, with PROXY v2.
+    pub via_ingress: bool,
     pub region: Arc<str>,
     /// How far its region is, in tenths of a step of `geo`, 0 to 9: the shortest round trip that checks have seen to
     /// any backend of the service there, one for every 20 ms. 0 for this POP's own region, and when nothing was

@@ -76,6 +76,8 @@ impl Registry {
                     far: distances.far(&backend.region),
                     id,
                     address,
+                    pop: backend.pop.as_deref().map(Arc::from),
+                    via_ingress: backend.via_ingress,
                     region: backend.region.as_str().into(),
                     country: backend.country.as_ref().and_then(|code| code.as_bytes().try_into().ok()),
                     weight: backend.weight,
@@ -98,10 +100,24 @@ impl Registry {
 fn is_unchanged(before: &Service, after: &Service) -> bool {
     // Names every field, so that a new one is not forgotten.
     let same = |(a, b): (&Backend, &Backend)| {
-        let Backend { id, address, region, far, country, weight, soft_limit, hard_limit, drain, known, live } =
-            a;
+        let Backend {
+            id,
+            address,
+            pop,
+            via_ingress,
+            region,
+            far,
+            country,
+            weight,
+            soft_limit,
+            hard_limit,
+            drain,
+            known,
+            live,
+        } = a;
         let Known { verdict, since, rtt: _ } = known;
         (id, address, region, far, country) == (&b.id, &b.address, &b.region, &b.far, &b.country)
+            && (pop, via_ingress) == (&b.pop, &b.via_ingress)
             && (weight, soft_limit, hard_limit, drain) == (&b.weight, &b.soft_limit, &b.hard_limit, &b.drain)
             && (verdict, since) == (&b.known.verdict, &b.known.since)
             && Arc::ptr_eq(live, &b.live)
@@ -158,6 +174,8 @@ mod tests {
             id: id.into(),
             address: [10, 0, 0, last].into(),
             port: 8080,
+            pop: None,
+            via_ingress: false,
             region: region.into(),
             weight: 2,
             soft_limit: 100,

@@ -119,9 +119,14 @@ impl Default for Ejection {
 pub struct Backend {
     /// 1 to 63 of `a-z A-Z 0-9 . _ -`.
     pub id: String,
+    /// With `via_ingress` that of its POP's ingress.
     pub address: IpAddr,
     pub port: u16,
-    /// Default: the POP's region.
+    /// The POP that owns it, a peer of the backhaul. None: ours.
+    pub pop: Option<String>,
+    /// Reached through the ingress of its POP, with PROXY v2, over TCP only; otherwise `address` is the backend's own.
+    pub via_ingress: bool,
+    /// Default: the region of its POP.
     pub region: String,
     /// 1 to 1000; default 2.
     pub weight: u32,
@@ -243,7 +248,9 @@ impl Check {
     /// Where a backend is probed.
     #[must_use]
     pub fn target(&self, backend: &Backend) -> SocketAddr {
-        SocketAddr::new(backend.address, self.port.unwrap_or(backend.port))
+        // An ingress has one port, whatever that of the backend behind it is.
+        let port = self.port.filter(|_| !backend.via_ingress);
+        SocketAddr::new(backend.address, port.unwrap_or(backend.port))
     }
 
     /// Whether another check asks the same question of its backend at the same place, so that what is known

@@ -324,6 +324,8 @@ mod tests {
             id: "a".into(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 80,
+            pop: None,
+            via_ingress: false,
             region: "sa".into(),
             weight: 2,
             soft_limit: 100,

@@ -154,6 +154,8 @@ mod tests {
         let backend = |index| Backend {
             id: format!("b{index}").into(),
             address: ([10, 0, 0, 1], 80).into(),
+            pop: None,
+            via_ingress: false,
             region: "sa".into(),
             far: 0,
             country: None,

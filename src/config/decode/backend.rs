@@ -1,51 +1,62 @@
 //! Reads the backends of a service.
 
-use super::pop;
+use super::{backhaul, pop};
+use crate::config::pop::Pop;
 use crate::config::read::{Fields, Letters, Spot, Unique, shown};
 use crate::config::services::Backend;
+
+mod away;
 
 const MOST_BACKENDS: usize = 4096;
 const SOFT_LIMIT: u32 = 100;
 const HARD_LIMIT: u32 = 150;
 
-/// The backends of a service; `region` is that of those which name none.
-pub(super) fn list(spot: &Spot<'_>, region: &str) -> Option<Vec<Backend>> {
-    let mut ids = Unique::default();
-    let list = spot.filled_list(MOST_BACKENDS)?;
-    Some(list.iter().filter_map(|spot| backend(spot, region, &mut ids)).collect())
+/// What backends must know of the rest of the file.
+pub(super) struct Here<'r> {
+    /// Ours; None if it could not be read.
+    pub(super) pop: Option<&'r Pop>,
+    pub(super) elsewhere: Elsewhere<'r>,
 }
 
-fn backend(spot: &Spot<'_>, region: &str, ids: &mut Unique) -> Option<Backend> {
+/// The POPs beside ours.
+pub(super) enum Elsewhere<'r> {
+    /// There is no `backhaul`.
+    Nowhere,
+    /// There is one, but nobody can tell what is in it.
+    Unread,
+    Peers(&'r backhaul::Read<'r>),
+}
+
+/// The backends of a service.
+pub(super) fn list(spot: &Spot<'_>, here: &Here<'_>) -> Option<Vec<Backend>> {
+    let mut ids = Unique::default();
+    let list = spot.filled_list(MOST_BACKENDS)?;
+    Some(list.iter().filter_map(|spot| backend(spot, here, &mut ids)).collect())
+}
+
+fn backend(spot: &Spot<'_>, here: &Here<'_>, ids: &mut Unique) -> Option<Backend> {
     let mut fields = spot.fields()?;
     let id = fields.need("id").and_then(|spot| {
         let id = spot.name(Letters::Loose, 1..=63)?;
         ids.claim(&spot, &id).then_some(id)
     });
-    let address = fields.need("address").and_then(|spot| {
-        let address = spot.address()?;
-        if address.is_unspecified() || address.is_multicast() {
-            spot.refuse(
-                format!("no backend can be at {address}"),
-                "write the unicast address that the backend listens on",
-            );
-            return None;
-        }
-        Some(address)
-    });
-    let port = fields.need("port").and_then(|spot| spot.number(1..=65535));
+    let at = away::decode(&mut fields, here);
     let region = match fields.get("region") {
         Some(spot) => pop::region(&spot),
-        None => Some(region.to_owned()),
+        None => Some(at.as_ref().map_or_else(String::new, |at| at.region.clone())),
     };
     let weight = fields.get("weight").and_then(|spot| spot.number(1..=1000)).unwrap_or(2);
     let (soft_limit, hard_limit) = limits(&mut fields);
     let country = fields.get("country").and_then(|spot| country(&spot));
     let drain = fields.get("drain").and_then(|spot| spot.switch()).unwrap_or(false);
     fields.close(&[]);
+    let at = at?;
     Some(Backend {
         id: id?,
-        address: address?,
-        port: port?,
+        address: at.address,
+        port: at.port,
+        pop: at.pop,
+        via_ingress: at.via_ingress,
         region: region?,
         weight,
         soft_limit,

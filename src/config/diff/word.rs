@@ -5,9 +5,11 @@ use std::fmt::{self, Debug, Display};
 
 use serde::Serialize;
 
+mod backhaul;
 mod forwarding;
 mod listen;
 
+pub(super) use backhaul::{peer, section};
 pub(super) use forwarding::proxy;
 
 use crate::config::anycast::{Anycast, Damping, Drain};
@@ -193,9 +195,23 @@ fn backends(words: &mut Words, old: &[Backend], new: &[Backend]) {
 }
 
 fn backend(words: &mut Words, word: &str, old: &Backend, new: &Backend) {
-    let Backend { id: _, address, port, region, weight, soft_limit, hard_limit, country, drain } = old;
+    let Backend {
+        id: _,
+        address,
+        port,
+        pop,
+        via_ingress,
+        region,
+        weight,
+        soft_limit,
+        hard_limit,
+        country,
+        drain,
+    } = old;
     words.text(&format!("{word}.address"), address, &new.address);
     words.text(&format!("{word}.port"), port, &new.port);
+    words.optional(&format!("{word}.pop"), pop, &new.pop);
+    words.text(&format!("{word}.via_ingress"), via_ingress, &new.via_ingress);
     words.text(&format!("{word}.region"), region, &new.region);
     words.text(&format!("{word}.weight"), weight, &new.weight);
     words.text(&format!("{word}.soft_limit"), soft_limit, &new.soft_limit);

@@ -26,6 +26,8 @@ impl Given {
         let backend = |number: usize| Backend {
             id: format!("web-{number}").into(),
             address: ([10, 0, 0, number as u8], 8080).into(),
+            pop: None,
+            via_ingress: false,
             region: "sa".into(),
             far: 0,
             country: None,

@@ -59,6 +59,8 @@ impl Echo {
         Backend {
             id: self.name.into(),
             address: self.address,
+            pop: None,
+            via_ingress: false,
             region: "".into(),
             country: None,
             far: 0,
