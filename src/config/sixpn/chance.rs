@@ -32,7 +32,7 @@ mod tests {
             1,
             0xff_ffff_ffff,
             0x00_dead_beef,
-            0xca_fe00_0001,
+            0xca_0000_0001,
             0x12_3456_789a,
             0x00_1234_5678,
             0xaa_bbbb_cccc,
