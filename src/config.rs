@@ -16,6 +16,7 @@ pub mod environment;
 pub mod generation;
 pub mod geo;
 pub mod health;
+pub mod key_file;
 pub mod listen;
 pub mod load;
 pub mod observe;

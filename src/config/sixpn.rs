@@ -112,6 +112,17 @@ impl Fleet {
         Self(octets.iter().fold(0xfd, |bits, octet| bits << 8 | u64::from(*octet)))
     }
 
+    /// The fleet that an address says it is of.
+    ///
+    /// # Errors
+    /// As for [`Fleet::new`].
+    pub fn around(address: Ipv6Addr) -> Result<Self, SixpnError> {
+        match address.to_bits() >> 120 {
+            0xfd => Self::new(network(address.to_bits() >> 80 << 80, 48)),
+            _ => Err(SixpnError::NotUla(address)),
+        }
+    }
+
     /// The /48.
     #[must_use]
     pub fn prefix(&self) -> Ipv6Network {

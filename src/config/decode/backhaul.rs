@@ -78,8 +78,7 @@ pub(super) fn decode<'a>(spot: &Spot<'a>, pop: Option<&Pop>, files: &Files<'_>) 
         Some(spot) => port(spot),
     };
     let relay = fields.get("relay").and_then(|spot| spot.switch()).unwrap_or(true);
-    let probe_at = fields.get("probe");
-    let probe = probe_at.as_ref().and_then(probe).unwrap_or_default();
+    let (probe, probe_at) = fields.get("probe").and_then(|spot| probe(&spot)).unwrap_or_default();
     one_port_each([(&listen_at, "listen", listen), (&probe_at, "probe.port", probe.port)]);
 
     let listed = match fields.get("peers") {
@@ -175,18 +174,19 @@ fn region_code(
     claims: &mut peer::Claims,
 ) -> Option<RegionCode> {
     let at = fields.get("region_code");
-    let written = at.as_ref().map(|spot| spot.number(5..=15).and_then(RegionCode::new));
     let region = region?;
-    match (RegionCode::of(region), at, written) {
-        (Some(code), Some(spot), _) => {
+    match (RegionCode::of(region), at) {
+        (Some(code), Some(spot)) => {
             let number = code.number();
             spot.refuse(format!("`{region}` has the code {number} built in"), "leave `region_code` out");
             Some(code)
         }
-        (Some(code), None, _) => Some(code),
-        (None, Some(spot), Some(Some(code))) => claims.region(&spot, region, code).then_some(code),
-        (None, Some(_), _) => None,
-        (None, None, _) => {
+        (Some(code), None) => Some(code),
+        (None, Some(spot)) => {
+            let code = spot.number(5..=15).and_then(RegionCode::new)?;
+            claims.region(&spot, region, code).then_some(code)
+        }
+        (None, None) => {
             fields.spot().refuse_absent(
                 "region_code",
                 format!("is missing: {} has no code built in", shown(region)),
@@ -236,7 +236,8 @@ fn offload(spot: &Spot<'_>) -> Option<(bool, bool)> {
     Some(switches)
 }
 
-fn probe(spot: &Spot<'_>) -> Option<Probe> {
+/// The probes, and where their port is written.
+fn probe<'a>(spot: &Spot<'a>) -> Option<(Probe, Option<Spot<'a>>)> {
     let mut fields = spot.fields()?;
     let default = Probe::default();
     let most = Duration::from_secs(60);
@@ -250,20 +251,24 @@ fn probe(spot: &Spot<'_>) -> Option<Probe> {
             "at least `interval`: a path would be broken between two questions",
         );
     }
-    let port = fields.get("port").and_then(|spot| port(&spot)).unwrap_or(default.port);
+    let port_at = fields.get("port");
+    let port = port_at.as_ref().and_then(port).unwrap_or(default.port);
     fields.close(&[]);
-    Some(Probe { interval, timeout: timeout.unwrap_or(default.timeout.max(interval)), port })
+    Some((Probe { interval, timeout: timeout.unwrap_or(default.timeout.max(interval)), port }, port_at))
 }
 
 /// Our UDP sockets do not share a port: that of the tunnels is open at every address.
 fn one_port_each(ours: [(&Option<Spot<'_>>, &str, u16); 2]) {
+    let [(listen_at, _, listen), (probe_at, _, probe)] = ours;
+    if listen == probe {
+        if let Some(at) = probe_at.as_ref().or(listen_at.as_ref()) {
+            at.refuse(format!("`listen` and `probe.port` are both {listen}"), "one port each");
+        }
+        return;
+    }
     for (at, word, _) in ours.into_iter().filter(|(_, _, port)| *port == RELAY_PORT) {
         if let Some(at) = at {
             at.refuse(format!("`{word}` is {RELAY_PORT}, the port of relays"), "another port");
         }
-    }
-    let [(listen_at, _, listen), (probe_at, _, probe)] = ours;
-    if let Some(at) = probe_at.as_ref().or(listen_at.as_ref()).filter(|_| listen == probe) {
-        at.refuse(format!("`listen` and `probe.port` are both {listen}"), "one port each");
     }
 }
