@@ -213,6 +213,8 @@ fn explain(address: &str, file: Option<&Path>, fleet: Option<&str>, json: bool) 
     let pop = named.map(|(pop, _)| pop.as_str());
     let region = named.map(|(_, region)| region.as_str()).or_else(|| place.region.name());
     let role = match address {
+        // The fleet as a whole is no POP.
+        _ if place.region == RegionCode::FLEET => None,
         _ if address == fleet.node(place) => Some("node"),
         _ if address == fleet.resolver(place) => Some("resolver"),
         _ => None,

@@ -199,7 +199,7 @@ fn allow(spot: &Spot<'_>) -> Option<Vec<Port>> {
         let port = parts.and_then(|(_, port)| whole(port)).filter(|port| (1..=65535).contains(port));
         match protocol.zip(port) {
             Some((protocol, port)) if unique.claim(&spot, text) => {
-                allow.push(Port { protocol, port: port as u16 })
+                allow.push(Port { protocol, port: port as u16 });
             }
             Some(_) => {}
             None => spot.refuse(
