@@ -32,7 +32,7 @@ pub enum BackhaulError {
     #[error("{0}")]
     NoKernel(#[source] io::Error),
     #[error(transparent)]
-    Key(#[from] crate::config::key_file::KeyError),
+    Key(#[from] crate::config::key_file::KeyFileError),
     #[error("a thread of the backhaul: {0}")]
     Thread(#[from] crate::supervise::End),
     #[error("the interface of the backhaul is gone: {0}")]

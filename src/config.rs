@@ -6,7 +6,7 @@
 pub mod admin;
 pub mod anycast;
 pub mod backhaul;
-pub mod base64;
+mod base64;
 pub mod bgp;
 mod certificate;
 mod decode;
@@ -32,6 +32,7 @@ pub mod size;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,8 +47,8 @@ pub struct Config {
     pub services: BTreeMap<String, services::Service>,
     pub health: health::Health,
     pub proxy: proxy::Proxy,
-    /// None: this POP knows no other.
-    pub backhaul: Option<backhaul::Backhaul>,
+    /// None: this POP is alone.
+    pub backhaul: Option<Arc<backhaul::Backhaul>>,
     pub admin: admin::Admin,
     pub observe: observe::Observe,
 }

@@ -2,6 +2,8 @@
 
 #[path = "main/check.rs"]
 mod check;
+#[path = "main/sixpn.rs"]
+mod sixpn;
 #[path = "main/transaction.rs"]
 mod transaction;
 
@@ -163,6 +165,9 @@ enum Command {
         #[arg(long)]
         allow_withdraw: bool,
     },
+    /// The addresses inside the backhaul, and this POP's key.
+    #[command(subcommand)]
+    Sixpn(sixpn::Sixpn),
     /// Write a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -314,6 +319,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             let target = transaction::rollback(generation, allow_withdraw);
             ask(tell(&client, &target, String::new(), json))
         }
+        Command::Sixpn(command) => sixpn::obey(command, json),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "edgeproxy", &mut script);

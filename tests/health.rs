@@ -570,13 +570,14 @@ fn plan(check: Check, backends: &[SocketAddr]) -> HealthPlan {
         id: format!("b{number}"),
         address: address.ip(),
         port: address.port(),
+        pop: None,
+        via_ingress: false,
         region: "sa".into(),
         weight: 2,
         soft_limit: 100,
         hard_limit: 150,
         country: None,
         drain: false,
-        remote: None,
     });
     let service = Service {
         name: "web".into(),

@@ -34,6 +34,8 @@ pub struct Forecast {
     pub neighbors: Vec<NeighborForecast>,
     /// By name.
     pub services: BTreeMap<String, Change>,
+    /// Peers of the backhaul, by POP.
+    pub peers: BTreeMap<String, Change>,
     /// Words of the whole process.
     pub process: Vec<Word>,
     /// Words that wait for a restart.
@@ -100,6 +102,7 @@ pub fn forecast(old: &Config, new: &Config, present: &Present<'_>, now: Instant)
         prefixes,
         neighbors,
         services: changes.services,
+        peers: changes.peers,
         process: changes.process,
         restart: changes.restart,
     }

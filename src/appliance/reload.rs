@@ -74,7 +74,7 @@ impl InForce {
         self.handouts.flows.send_replace(Arc::new(self.handouts.planner.flows().clone()));
         // What needs a restart stays as it was.
         if let (Some(tunnels), Some(backhaul)) = (&self.handouts.tunnels, &new.backhaul) {
-            hand_out(tunnels, backhaul.clone());
+            hand_out(tunnels, Backhaul::clone(backhaul));
         }
         hand_out(&self.handouts.policy, Plan::of(&new));
         hand_out(&self.handouts.bgp, new.bgp.clone());

@@ -195,7 +195,7 @@ impl Appliance {
         let (paths, path_health) = watch::channel(Arc::new(Paths { probing: true, ..Paths::default() }));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let tunnels = config.backhaul.clone().map(|section| watch::channel(Arc::new(section)));
+        let tunnels = config.backhaul.clone().map(|section| watch::channel(section));
         let (tunnels, tunnel_config) = tunnels.unzip();
         // Rooms → operators.
         let (linked, links) = watch::channel(Arc::new(BackhaulStatus::default()));
@@ -283,7 +283,6 @@ impl Appliance {
             verdicts: backend_verdicts.clone(),
             said: Arc::new(said),
             status: Arc::new(linked),
-            state: state.clone(),
         });
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {

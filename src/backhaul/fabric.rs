@@ -308,7 +308,7 @@ impl Fabric {
             let turn = member.link.turn();
             let wanted = PeerWanted {
                 keys: public(&member.peer),
-                preshared: member.peer.preshared_key.as_ref().and_then(|key| key.expose().try_into().ok()),
+                preshared: member.peer.preshared.as_ref().map(|key| *key.expose()),
                 allowed: self.config.fleet.subnet(member.peer.place),
                 keepalive: member.peer.keepalive,
                 endpoint: address.map(|address| Endpoint { address, turn }),

@@ -4,7 +4,8 @@
 
 use std::fmt::Write;
 
-use crate::config::backhaul::{Backhaul, Port, Protocol, RELAY_PORT};
+use crate::config::backhaul::{Backhaul, Port, RELAY_PORT};
+use crate::config::listen::Protocol;
 
 /// The table's name, for operators who look: `nft list table inet edgeproxy_6pn`.
 pub const TABLE: &str = "edgeproxy_6pn";

@@ -1,5 +1,8 @@
 //! The data plane in the kernel: what is wanted is told to its WireGuard, and what it counts is told on.
-#![expect(clippy::disallowed_methods, reason = "driver: the clock and the netlink socket of the kernel's WireGuard")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "driver: the clock and the netlink socket of the kernel's WireGuard"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,7 +112,12 @@ impl Kernel {
     /// only told when it was chosen anew, so that roaming is not undone.
     fn of(&self, name: &Name, peer: &PeerWanted, before: Option<&PeerWanted>) -> Vec<PeerChange> {
         let chosen = before.is_none_or(|before| before.endpoint != peer.endpoint);
-        let owner = self.moved.get(name).copied().filter(|key| peer.keys.next == Some(*key)).unwrap_or(peer.keys.present);
+        let owner = self
+            .moved
+            .get(name)
+            .copied()
+            .filter(|key| peer.keys.next == Some(*key))
+            .unwrap_or(peer.keys.present);
         let keys = std::iter::once(peer.keys.present).chain(peer.keys.next);
         keys.map(|key| PeerChange {
             public_key: key.0,
@@ -151,7 +159,9 @@ impl Kernel {
             let Some(state) = chosen else { continue };
             let sum = |read: fn(&PeerState) -> u64| present.map_or(0, read) + next.map_or(0, read);
             let report = PeerReport {
-                endpoint: state.endpoint.map(|at| std::net::SocketAddr::new(at.ip().to_canonical(), at.port())),
+                endpoint: state
+                    .endpoint
+                    .map(|at| std::net::SocketAddr::new(at.ip().to_canonical(), at.port())),
                 last_handshake: state.last_handshake.and_then(|age| now.checked_sub(age)),
                 rx_octets: sum(|state| state.rx_octets),
                 tx_octets: sum(|state| state.tx_octets),

@@ -52,7 +52,7 @@ impl News {
         };
         for (place, rtt) in &self.reached {
             let rtt = rtt.as_micros().min(u128::from(u32::MAX)) as u32;
-            put(&[&[2][..], &place.to_bits().to_be_bytes(), &rtt.to_be_bytes()].concat());
+            put(&[&[2][..], &place.number().to_be_bytes(), &rtt.to_be_bytes()].concat());
         }
         for ((service, backend), state) in &self.backends {
             // Names are at most 63 octets in the configuration.
@@ -89,7 +89,7 @@ impl News {
                 2 => {
                     let (place, rest) = rest.split_first_chunk::<2>()?;
                     let (rtt, rest) = rest.split_first_chunk::<4>()?;
-                    let place = Place::from_bits(u16::from_be_bytes(*place))?;
+                    let place = Place::from_number(u16::from_be_bytes(*place))?;
                     self.reached.insert(place, Duration::from_micros(u64::from(u32::from_be_bytes(*rtt))));
                     records = rest;
                 }

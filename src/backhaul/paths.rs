@@ -13,7 +13,7 @@ mod tell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use self::carry::Carry;
 use self::resolve::Resolver;
@@ -57,25 +57,18 @@ pub struct Ends {
     pub wanted: watch::Sender<Arc<Wanted>>,
     pub said: Arc<watch::Sender<Arc<Said>>>,
     pub status: Arc<watch::Sender<Arc<BackhaulStatus>>>,
-    /// Where keys are made whose file nobody named.
-    pub state: PathBuf,
 }
 
 /// The keys of a configuration, made if they are not there.
 ///
 /// # Errors
 /// A key cannot be had; the words say what to do.
-pub fn keys(config: &Backhaul, state: &std::path::Path) -> Result<Keys, BackhaulError> {
-    let present = config.private_key_file.clone().unwrap_or_else(|| state.join("backhaul.key"));
-    let load = |path: &std::path::Path| -> Result<PrivateKey, BackhaulError> {
-        let (key, made) = key_file::load_or_make(path)?;
-        if made {
-            info!(path = %path.display(), "made a private key for the backhaul");
-        }
-        Ok(PrivateKey::new(key))
+pub fn keys(config: &Backhaul) -> Result<Keys, BackhaulError> {
+    let load = |path: &Path| -> Result<PrivateKey, BackhaulError> {
+        Ok(PrivateKey::new(key_file::load_or_make(path)?))
     };
     let next = config.next_private_key_file.as_deref().map(load).transpose()?;
-    Ok(Pair { present: load(&present)?, next })
+    Ok(Pair { present: load(&config.private_key_file)?, next })
 }
 
 /// The running keeper of the paths.
@@ -176,7 +169,7 @@ impl Paths {
     async fn configure(&mut self) {
         let config = Arc::clone(&self.ends.config.borrow_and_update());
         let now = Instant::now();
-        match keys(&config, &self.ends.state) {
+        match keys(&config) {
             Ok(keys) if keys != self.keys => {
                 self.keys = keys;
                 self.ends.keys.send_replace(Arc::new(self.keys.clone()));
@@ -258,8 +251,8 @@ impl Paths {
             let known = verdicts.get(&name);
             for backend in &service.backends {
                 let id: Arc<str> = backend.id.as_str().into();
-                if let Some(remote) = &backend.remote {
-                    self.remote.push((Arc::clone(&name), id, remote.pop.as_str().into()));
+                if let Some(pop) = &backend.pop {
+                    self.remote.push((Arc::clone(&name), id, pop.as_str().into()));
                     continue;
                 }
                 let verdict = match known.and_then(|known| known.get(&id)) {

@@ -98,8 +98,8 @@ impl Probe<'_> {
             Kind::News => 3,
         };
         out[7] = u8::from(self.side == Side::Outside);
-        out[8..10].copy_from_slice(&self.from.to_bits().to_be_bytes());
-        out[10..12].copy_from_slice(&self.to.to_bits().to_be_bytes());
+        out[8..10].copy_from_slice(&self.from.number().to_be_bytes());
+        out[10..12].copy_from_slice(&self.to.number().to_be_bytes());
         out[16..24].copy_from_slice(&self.number.to_be_bytes());
         out[HEAD..HEAD + body.len()].copy_from_slice(body);
         let length = HEAD + body.len();
@@ -116,7 +116,7 @@ impl Probe<'_> {
 pub fn sender(datagram: &[u8]) -> Option<Place> {
     let head: &[u8; HEAD] = datagram.first_chunk()?;
     let whole = head[..5] == MAGIC && (HEAD + MAC..=MOST).contains(&datagram.len());
-    whole.then(|| Place::from_bits(u16::from_be_bytes([head[8], head[9]])))?
+    whole.then(|| Place::from_number(u16::from_be_bytes([head[8], head[9]])))?
 }
 
 /// Reads a datagram and the number of the key that it is made with. None: it is not authentic, or not for `to`.
@@ -132,7 +132,7 @@ pub fn read<'b>(datagram: &'b [u8], to: Place, secrets: &Secrets) -> Option<(Pro
         _ => return None,
     };
     let side = if octets[7] == 1 { Side::Outside } else { Side::Inside };
-    if Place::from_bits(u16::from_be_bytes([octets[10], octets[11]])) != Some(to) {
+    if Place::from_number(u16::from_be_bytes([octets[10], octets[11]])) != Some(to) {
         return None;
     }
     let number = u64::from_be_bytes(*octets[16..].first_chunk()?);

@@ -43,7 +43,7 @@ impl Frame<'_> {
             Self::To(place, _) => (1, place),
             Self::From(place, _) => (2, place),
         };
-        let place = place.to_bits().to_be_bytes();
+        let place = place.number().to_be_bytes();
         [kind, 0, place[0], place[1]]
     }
 }
@@ -52,7 +52,7 @@ impl Frame<'_> {
 #[must_use]
 pub fn read(octets: &[u8]) -> Option<Frame<'_>> {
     let (head, datagram) = octets.split_first_chunk::<HEAD>()?;
-    let place = Place::from_bits(u16::from_be_bytes([head[2], head[3]]))?;
+    let place = Place::from_number(u16::from_be_bytes([head[2], head[3]]))?;
     match (head[0], datagram.is_empty()) {
         (1, false) => Some(Frame::To(place, datagram)),
         (2, false) => Some(Frame::From(place, datagram)),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::live::Live;
-use crate::config::services::Remote;
 
 /// What its checks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,7 +46,9 @@ pub struct Backend {
     /// Gets nothing new.
     pub drain: bool,
     pub known: Known,
-    /// None: it is here.
-    pub remote: Option<Remote>,
+    /// The POP that owns it. None: ours.
+    pub pop: Option<Arc<str>>,
+    /// `address` is the ingress of that POP, which takes connections to it.
+    pub via_ingress: bool,
     pub live: Arc<Live>,
 }

@@ -82,7 +82,8 @@ impl Registry {
                     soft_limit: backend.soft_limit,
                     hard_limit: backend.hard_limit,
                     drain: backend.drain,
-                    remote: backend.remote.clone(),
+                    pop: backend.pop.as_deref().map(Arc::from),
+                    via_ingress: backend.via_ingress,
                     live,
                 });
             }
@@ -110,13 +111,14 @@ fn is_unchanged(before: &Service, after: &Service) -> bool {
             hard_limit,
             drain,
             known,
-            remote,
+            pop,
+            via_ingress,
             live,
         } = a;
         let Known { verdict, since, rtt: _ } = known;
         (id, address, region, far, country) == (&b.id, &b.address, &b.region, &b.far, &b.country)
             && (weight, soft_limit, hard_limit, drain) == (&b.weight, &b.soft_limit, &b.hard_limit, &b.drain)
-            && *remote == b.remote
+            && (pop, via_ingress) == (&b.pop, &b.via_ingress)
             && (verdict, since) == (&b.known.verdict, &b.known.since)
             && Arc::ptr_eq(live, &b.live)
     };
@@ -155,7 +157,7 @@ impl<'a> Distances<'a> {
     /// those here cannot.
     fn far_to(&self, backend: &services::Backend, known: Option<&Known>) -> u8 {
         let far = self.far(&backend.region);
-        if backend.remote.is_none() {
+        if backend.pop.is_none() {
             return far;
         }
         let way = known.and_then(|known| known.rtt).unwrap_or_default();
@@ -184,13 +186,14 @@ mod tests {
             id: id.into(),
             address: [10, 0, 0, last].into(),
             port: 8080,
+            pop: None,
+            via_ingress: false,
             region: region.into(),
             weight: 2,
             soft_limit: 100,
             hard_limit: 150,
             country: Some("br".into()),
             drain: false,
-            remote: None,
         }
     }
 

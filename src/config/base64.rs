@@ -3,8 +3,7 @@
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The octets of a text; None if it is anything but padded base64 and white space.
-#[must_use]
-pub fn decode(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let letters: Vec<u8> = text.bytes().filter(|letter| !letter.is_ascii_whitespace()).collect();
     let body = letters.strip_suffix(b"==").or(letters.strip_suffix(b"=")).unwrap_or(&letters);
     if !letters.len().is_multiple_of(4) {
@@ -27,8 +26,7 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The text of some octets, in one line.
-#[must_use]
-pub fn encode(octets: &[u8]) -> String {
+pub(super) fn encode(octets: &[u8]) -> String {
     let mut text = String::with_capacity(octets.len().div_ceil(3) * 4);
     for group in octets.chunks(3) {
         let bits =

@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Config;
 use super::admin::Admin;
+use super::backhaul::{Backhaul, Peer};
 use super::bgp::{Bgp, Neighbor};
 
 mod word;
@@ -28,6 +30,8 @@ pub struct Diff {
     pub prefixes: BTreeMap<String, Change>,
     /// By name.
     pub services: BTreeMap<String, Change>,
+    /// Peers of the backhaul, by POP.
+    pub peers: BTreeMap<String, Change>,
     /// Words of the whole process that a reload changes without touching a session or a prefix.
     pub process: Vec<Word>,
     /// Words that a reload cannot change: the process keeps the old value until it is restarted.
@@ -55,7 +59,7 @@ pub enum NeighborChange {
     Reset(Vec<Word>),
 }
 
-/// What happens to a prefix or a service.
+/// What happens to a prefix, a service or a peer of the backhaul.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", content = "words", rename_all = "lowercase")]
 pub enum Change {
@@ -70,7 +74,10 @@ impl Diff {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.neighbors.values().all(|change| *change == NeighborChange::Keep)
-            && self.prefixes.values().chain(self.services.values()).all(|change| *change == Change::Keep)
+            && [&self.prefixes, &self.services, &self.peers]
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .all(|change| *change == Change::Keep)
             && self.process.is_empty()
             && self.restart.is_empty()
     }
@@ -83,7 +90,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     let Admin { socket, operator_key, max_darkened } = admin;
 
     let (proxy, workers) = word::proxy(proxy, &new.proxy);
-    let (tunnels, interface) = word::backhaul(backhaul.as_ref(), new.backhaul.as_ref());
+    let (backhaul_words, backhaul_restart) = word::section(backhaul.as_ref(), new.backhaul.as_ref());
     let mut restart = Words::default();
     restart.compare("pop.id", &pop.id, &new.pop.id, Clone::clone);
     restart.compare("admin.socket", socket, &new.admin.socket, |path| path.display().to_string());
@@ -111,8 +118,12 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         neighbors: neighbors(bgp, &new.bgp),
         prefixes: both(anycast, &new.anycast, word::prefix).collect(),
         services: both(services, &new.services, word::service).collect(),
-        process: process.done().into_iter().chain(proxy).chain(tunnels).collect(),
-        restart: restart.done().into_iter().chain(workers).chain(interface).collect(),
+        peers: both(&peers(backhaul.as_ref()), &peers(new.backhaul.as_ref()), |old, new| {
+            word::peer(old, new)
+        })
+        .collect(),
+        process: process.done().into_iter().chain(proxy).chain(backhaul_words).collect(),
+        restart: restart.done().into_iter().chain(workers).chain(backhaul_restart).collect(),
     }
 }
 
@@ -149,6 +160,10 @@ fn neighbors(old: &Bgp, new: &Bgp) -> BTreeMap<String, NeighborChange> {
     names.into_iter().map(|name| (name.clone(), change(name))).collect()
 }
 
+fn peers(backhaul: Option<&Arc<Backhaul>>) -> BTreeMap<String, &Peer> {
+    backhaul.into_iter().flat_map(|it| &it.peers).map(|peer| (peer.pop.clone(), peer)).collect()
+}
+
 /// The change of every key of two maps.
 fn both<'m, K: Ord + ToString, V>(
     old: &'m BTreeMap<K, V>,
@@ -170,7 +185,7 @@ fn both<'m, K: Ord + ToString, V>(
 }
 
 impl fmt::Display for Diff {
-    /// One line for each neighbor, prefix, service and word, in columns.
+    /// One line for each neighbor, prefix, service, peer and word, in columns.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let none: &[Word] = &[];
         let neighbors = self.neighbors.iter().map(|(name, change)| {
@@ -183,7 +198,7 @@ impl fmt::Display for Diff {
             };
             ("neighbor", name.as_str(), does, words)
         });
-        let parts = [("prefix", &self.prefixes), ("service", &self.services)];
+        let parts = [("prefix", &self.prefixes), ("service", &self.services), ("peer", &self.peers)];
         let others = parts.into_iter().flat_map(|(kind, changes)| {
             changes.iter().map(move |(name, change)| match change {
                 Change::Added => (kind, name.as_str(), "add", none),

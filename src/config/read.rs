@@ -104,7 +104,8 @@ impl<'a> Spot<'a> {
                 return None;
             }
         };
-        Some(Fields { spot: self.clone(), entries, asked: Vec::new(), refused: Vec::new() })
+        let (asked, refused, excused) = (Vec::new(), Vec::new(), Vec::new());
+        Some(Fields { spot: self.clone(), entries, asked, refused, excused })
     }
 
     /// A list of at most `most` values.
@@ -163,6 +164,8 @@ pub(super) struct Fields<'a> {
     entries: &'a [Entry],
     asked: Vec<&'static str>,
     refused: Vec<&'static str>,
+    /// Keys that are missing, and what seems to be meant by them.
+    excused: Vec<(&'static str, Vec<&'a str>)>,
 }
 
 impl<'a> Fields<'a> {
@@ -182,15 +185,10 @@ impl<'a> Fields<'a> {
     pub(super) fn need(&mut self, key: &'static str) -> Option<Spot<'a>> {
         let found = self.get(key);
         if found.is_none() {
-            // A wrongly spelt key is one problem, not two.
-            let misspelt = |entry: &Entry| nearest::nearest(&entry.key, &[key]).is_some();
-            if !self.entries.iter().take(MOST_COMPARED).any(misspelt) {
-                self.spot.refuse_absent(
-                    key,
-                    "is missing",
-                    format!("add `{key}: …`; config/edgeproxy.yaml explains every key"),
-                );
-            }
+            // A wrongly spelt key is one problem, not two; whether it is one is known at the end.
+            let entries = self.entries.iter().take(MOST_COMPARED).map(|entry| entry.key.as_str());
+            let misspelt = entries.filter(|known| nearest::nearest(known, &[key]).is_some()).collect();
+            self.excused.push((key, misspelt));
         }
         found
     }
@@ -205,6 +203,12 @@ impl<'a> Fields<'a> {
 
     /// Refuses every key that was not asked for. `later` are words of versions to come.
     pub(super) fn close(self, later: &[&str]) {
+        for (key, misspelt) in &self.excused {
+            if misspelt.iter().all(|written| self.asked.contains(written)) {
+                let hint = format!("add `{key}: …`; config/edgeproxy.yaml explains every key");
+                self.spot.refuse_absent(key, "is missing", hint);
+            }
+        }
         for (index, entry) in self.entries.iter().enumerate() {
             let key = entry.key.as_str();
             if self.asked.contains(&key) || self.refused.contains(&key) {

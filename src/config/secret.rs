@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::backhaul::key_octets;
 use super::bgp::Secret;
 
 /// The longest key that the kernel takes for TCP-MD5 (`TCP_MD5SIG_MAXKEYLEN`).
@@ -35,6 +36,19 @@ pub(super) fn read(path: &Path) -> Result<Secret, Refusal> {
             format!("TCP-MD5 takes at most {MOST_OCTETS}"),
         )),
     }
+}
+
+/// Reads a key of 32 octets in base64, as `wg genpsk` writes it.
+pub(super) fn key(path: &Path) -> Result<[u8; 32], Refusal> {
+    let octets = octets(path, Reader::Us, 256)?;
+    let key = str::from_utf8(&octets).ok().and_then(key_octets).filter(|key| *key != [0; 32]);
+    key.ok_or_else(|| {
+        let shown = path.display();
+        refusal(
+            format!("{shown} holds no key: 32 octets in base64 are expected, and not all of them zero"),
+            format!("`(umask 077; wg genpsk > {shown})`, or 44 letters from `openssl rand -base64 32`"),
+        )
+    })
 }
 
 /// Who may read a file.

@@ -119,9 +119,14 @@ impl Default for Ejection {
 pub struct Backend {
     /// 1 to 63 of `a-z A-Z 0-9 . _ -`.
     pub id: String,
+    /// With `via_ingress` that of its POP's ingress.
     pub address: IpAddr,
     pub port: u16,
-    /// Default: the POP's region.
+    /// The POP that owns it, a peer of the backhaul. None: ours.
+    pub pop: Option<String>,
+    /// Reached through the ingress of its POP, with PROXY v2, over TCP only; otherwise `address` is the backend's own.
+    pub via_ingress: bool,
+    /// Default: the region of its POP.
     pub region: String,
     /// 1 to 1000; default 2.
     pub weight: u32,
@@ -135,18 +140,6 @@ pub struct Backend {
     pub country: Option<String>,
     /// Serves what it has, and gets nothing new. Default false.
     pub drain: bool,
-    /// It is at another POP, and reached over the backhaul. None: it is here.
-    pub remote: Option<Remote>,
-}
-
-/// A backend of another POP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// A peer of the section `backhaul`, which has a backend of this id in a service of this name.
-    pub pop: String,
-    /// `address` and `port` are the ingress of that POP, which takes connections to its backend. Otherwise they are
-    /// the backend's own in the 6PN.
-    pub ingress: bool,
 }
 
 /// How much healthy weight is enough. `low <= high <= degrade` once percentages are counted out.
@@ -252,24 +245,20 @@ impl Check {
         self.probe == Probe::Off
     }
 
-    /// What is asked of this backend. Behind the ingress of another POP only the ingress can be asked: that POP asks
-    /// the backend itself, and tells.
+    /// What is asked of this backend, if it is something else: behind the ingress of another POP only the ingress can
+    /// be asked. That POP asks the backend itself, and tells.
     #[must_use]
     pub fn of(&self, backend: &Backend) -> Option<Self> {
-        let ingress = backend.remote.as_ref().is_some_and(|remote| remote.ingress) && !self.is_off();
-        ingress.then(|| Self {
-            probe: Probe::Tcp,
-            source: None,
-            port: None,
-            held_connection: false,
-            ..self.clone()
-        })
+        let ingress = backend.via_ingress && !self.is_off();
+        ingress.then(|| Self { probe: Probe::Tcp, source: None, held_connection: false, ..self.clone() })
     }
 
     /// Where a backend is probed.
     #[must_use]
     pub fn target(&self, backend: &Backend) -> SocketAddr {
-        SocketAddr::new(backend.address, self.port.unwrap_or(backend.port))
+        // An ingress has one port, whatever that of the backend behind it is.
+        let port = self.port.filter(|_| !backend.via_ingress);
+        SocketAddr::new(backend.address, port.unwrap_or(backend.port))
     }
 
     /// Whether another check asks the same question of its backend at the same place, so that what is known
@@ -279,6 +268,6 @@ impl Check {
         self.target(backend) == other.target(its)
             && self.probe == other.probe
             && self.source == other.source
-            && backend.remote == its.remote
+            && backend.pop == its.pop
     }
 }

@@ -1,11 +1,10 @@
-//! The address plan of the fleet's private IPv6 network (6PN): pure, and reversible.
+//! The address plan of the 6PN: which address inside the backhaul belongs to whom, both ways.
 //!
 //! ```text
-//!  48 bits            4        8     4      64
-//! ┌──────────────────┬────────┬─────┬──────┬──────────┐
-//! │ fleet (RFC 4193) │ region │ POP │ kind │ id       │
-//! └──────────────────┴────────┴─────┴──────┴──────────┘
-//!  one /60 for each POP, and nothing else is routed to it
+//!  0                    8                      48       52        60       64                128
+//!  | fd (RFC 4193 §3.1) | 40 random bits       | region | POP     | kind   | id              |
+//!  `---------------- the fleet's /48 ----------'                  |
+//!  `------------------- a POP's /60: its one entry in AllowedIPs -'
 //! ```
 
 use std::fmt;
@@ -14,162 +13,192 @@ use std::str::FromStr;
 
 use ipnetwork::Ipv6Network;
 
-/// A fleet's /48 in fd00::/8, with 40 random bits (RFC 4193 §3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+mod chance;
+#[cfg(test)]
+mod tests;
+
+/// The /48 of all POPs of one operator: `fd`, then 40 bits that nobody else has.
+///
+/// INVARIANT: the upper 16 bits are zero, the next 8 are `fd`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fleet(u64);
 
-/// A region's number, 0 to 15. 0 is the fleet itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A region's number: 0 to 15. 0 is the fleet as a whole and no POP's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegionCode(u8);
 
-/// A POP's place in the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Where a POP stands in the plan: the 12 bits behind the fleet's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     pub region: RegionCode,
     pub pop: u8,
 }
 
-/// What an address is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What an address is for: the last four bits before its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// The POP itself: its node, its resolver, its ingress.
+    /// 0: edgeProxy itself.
     Infrastructure,
+    /// 1: machines behind the POP.
     Machines,
-    /// Addresses of services that only this POP has.
+    /// 2: addresses of services that mean something at their POP only.
     Services,
-    /// External peers, such as an engineer's laptop.
+    /// 3: WireGuard peers that are no POP.
     Peers,
 }
 
-/// One address, taken apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// All that an address says beside its fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spot {
     pub place: Place,
     pub kind: Kind,
     pub id: u64,
 }
 
-/// Why an address or a prefix is not of the plan. The words say what to do.
+/// Why something has no place in the plan. [`SixpnError::hint`] says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SixpnError {
-    #[error("{0} is no IPv6 address: an address of the 6PN looks like fd5a:1c7e:92b4:3010::1")]
-    NoAddress(String),
-    #[error(
-        "{0} is no IPv6 prefix: a fleet's looks like fd5a:1c7e:92b4::/48; `edgeproxy sixpn init` makes one"
-    )]
+    #[error("`{0}` is no IPv6 prefix")]
     NoPrefix(String),
-    #[error(
-        "{0} is not in fd00::/8, where private networks are (RFC 4193): `edgeproxy sixpn init` makes a prefix"
-    )]
-    NotPrivate(Ipv6Addr),
-    #[error("{0} is a /{1}, and a fleet has a /48: `edgeproxy sixpn init` makes one")]
-    NotForty8(Ipv6Addr, u8),
-    #[error("{0} has bits behind its /48: write {1}/48")]
-    HostBits(Ipv6Addr, Ipv6Addr),
-    #[error(
-        "the 40 bits of {0} are not random, and another network will have chosen them too: `edgeproxy sixpn init` makes a prefix"
-    )]
-    NotRandom(Ipv6Addr),
-    #[error("{0} is not in the fleet's {1}")]
-    Foreign(Ipv6Addr, Fleet),
-    #[error(
-        "{address} has the kind {kind}, which means nothing: 0 infrastructure, 1 machines, 2 services, 3 peers"
-    )]
+    #[error("`{0}` is no IPv6 address")]
+    NoAddress(String),
+    #[error("{0} is no unique local address (ULA)")]
+    NotUla(Ipv6Addr),
+    #[error("a fleet has a /48, not a /{0}")]
+    Length(u8),
+    #[error("{0} has host bits")]
+    HostBits(Ipv6Network),
+    #[error("{0} was not made at random")]
+    NotRandom(Ipv6Network),
+    #[error("{address} is not inside the fleet's {fleet}")]
+    OtherFleet { address: Ipv6Addr, fleet: Fleet },
+    #[error("{address} is of kind {kind}, which means nothing yet")]
     UnknownKind { address: Ipv6Addr, kind: u8 },
 }
 
-/// The id of the POP itself, and of its resolver, in its infrastructure.
-pub const NODE: u64 = 1;
-pub const RESOLVER: u64 = 0x53;
-
-const REGIONS: [(&str, u8); 4] = [("eu", 1), ("us", 2), ("sa", 3), ("ap", 4)];
-
 impl Fleet {
-    /// Takes a prefix that somebody wrote.
+    /// Where a POP itself is, among its infrastructure.
+    const NODE: u64 = 1;
+    /// Where a POP answers DNS, among its infrastructure.
+    const RESOLVER: u64 = 0x53;
+
+    /// The fleet of a prefix.
     ///
     /// # Errors
-    /// It is no /48 of RFC 4193 with random bits.
+    /// Unless it is a /48 inside fd00::/8 that looks as if it had been made at random.
     pub fn new(prefix: Ipv6Network) -> Result<Self, SixpnError> {
-        let first = prefix.ip();
-        if first.octets()[0] != 0xfd {
-            return Err(SixpnError::NotPrivate(first));
+        let bits = prefix.ip().to_bits();
+        // RFC 4193 §3.1: fc00::/8, with the L bit clear, is not defined.
+        if bits >> 120 != 0xfd {
+            return Err(SixpnError::NotUla(prefix.ip()));
         }
         if prefix.prefix() != 48 {
-            return Err(SixpnError::NotForty8(first, prefix.prefix()));
+            return Err(SixpnError::Length(prefix.prefix()));
         }
-        if prefix.network() != first {
-            return Err(SixpnError::HostBits(first, prefix.network()));
+        if prefix.network() != prefix.ip() {
+            return Err(SixpnError::HostBits(prefix));
         }
-        let fleet = Self((first.to_bits() >> 80) as u64);
-        // Nothing can prove that bits are random. Five octets of which four are the same were typed.
-        let random = &first.octets()[1..6];
-        if random.iter().any(|octet| random.iter().filter(|other| *other == octet).count() >= 4) {
-            return Err(SixpnError::NotRandom(first));
+        let fleet = Self((bits >> 80) as u64);
+        // RFC 4193 §3.2: two networks that are joined one day must not have chosen the same.
+        if chance::is_unlikely(fleet.0 & 0xff_ffff_ffff) {
+            return Err(SixpnError::NotRandom(prefix));
         }
         Ok(fleet)
     }
 
-    /// Makes a prefix of random bits.
+    /// A new fleet from 40 random bits. About one in twenty thousand looks chosen, and [`Fleet::new`] would refuse it.
     #[must_use]
-    pub fn from_random(bits: [u8; 5]) -> Self {
-        let bits = bits.iter().fold(0, |bits, octet| bits << 8 | u64::from(*octet));
-        Self(0xfd << 40 | bits)
+    pub fn from_random(octets: [u8; 5]) -> Self {
+        Self(octets.iter().fold(0xfd, |bits, octet| bits << 8 | u64::from(*octet)))
     }
 
-    #[must_use]
-    pub fn prefix(&self) -> Ipv6Network {
-        net(u128::from(self.0) << 80, 48)
-    }
-
-    #[must_use]
-    pub fn contains(&self, address: Ipv6Addr) -> bool {
-        (address.to_bits() >> 80) as u64 == self.0
-    }
-
-    /// The /60 of a POP: the one prefix whose addresses it may use.
-    #[must_use]
-    pub fn subnet(&self, place: Place) -> Ipv6Network {
-        net(self.base(place), 60)
-    }
-
-    /// The POP itself.
-    #[must_use]
-    pub fn node(&self, place: Place) -> Ipv6Addr {
-        self.address(Spot { place, kind: Kind::Infrastructure, id: NODE })
-    }
-
-    #[must_use]
-    pub fn resolver(&self, place: Place) -> Ipv6Addr {
-        self.address(Spot { place, kind: Kind::Infrastructure, id: RESOLVER })
-    }
-
-    #[must_use]
-    pub fn address(&self, spot: Spot) -> Ipv6Addr {
-        let bits = self.base(spot.place) | u128::from(spot.kind.code()) << 64 | u128::from(spot.id);
-        Ipv6Addr::from_bits(bits)
-    }
-
-    /// What an address is: the way back from [`Fleet::address`].
+    /// The fleet that an address says it is of.
     ///
     /// # Errors
-    /// It is not of this fleet, or of no kind.
+    /// As for [`Fleet::new`].
+    pub fn around(address: Ipv6Addr) -> Result<Self, SixpnError> {
+        match address.to_bits() >> 120 {
+            0xfd => Self::new(network(address.to_bits() >> 80 << 80, 48)),
+            _ => Err(SixpnError::NotUla(address)),
+        }
+    }
+
+    /// The /48.
+    #[must_use]
+    pub fn prefix(&self) -> Ipv6Network {
+        network(u128::from(self.0) << 80, 48)
+    }
+
+    /// A POP's /60.
+    #[must_use]
+    pub fn subnet(&self, place: Place) -> Ipv6Network {
+        network(self.first(place), 60)
+    }
+
+    /// A POP's own address.
+    #[must_use]
+    pub fn node(&self, place: Place) -> Ipv6Addr {
+        self.address(Spot { place, kind: Kind::Infrastructure, id: Self::NODE })
+    }
+
+    /// Where a POP answers DNS.
+    #[must_use]
+    pub fn resolver(&self, place: Place) -> Ipv6Addr {
+        self.address(Spot { place, kind: Kind::Infrastructure, id: Self::RESOLVER })
+    }
+
+    /// The address of a spot; [`Fleet::explain`] is its inverse.
+    #[must_use]
+    pub fn address(&self, spot: Spot) -> Ipv6Addr {
+        let kind = u128::from(spot.kind.number()) << 64;
+        Ipv6Addr::from_bits(self.first(spot.place) | kind | u128::from(spot.id))
+    }
+
+    /// Whether an address is inside the /48.
+    #[must_use]
+    pub fn contains(&self, address: Ipv6Addr) -> bool {
+        address.to_bits() >> 80 == u128::from(self.0)
+    }
+
+    /// The POP whose /60 an address is in, whatever its kind; None outside the /48.
+    #[must_use]
+    pub fn place(&self, address: Ipv6Addr) -> Option<Place> {
+        self.contains(address).then(|| Place::from_number((address.to_bits() >> 68) as u16 & 0xfff))?
+    }
+
+    /// What an address is for.
+    ///
+    /// # Errors
+    /// When it is outside the fleet, or of a kind that is not in use.
     pub fn explain(&self, address: Ipv6Addr) -> Result<Spot, SixpnError> {
-        if address.octets()[0] != 0xfd {
-            return Err(SixpnError::NotPrivate(address));
-        }
-        if !self.contains(address) {
-            return Err(SixpnError::Foreign(address, *self));
-        }
         let bits = address.to_bits();
-        let code = (bits >> 64 & 15) as u8;
-        let kind = Kind::ALL.into_iter().find(|kind| kind.code() == code);
-        let kind = kind.ok_or(SixpnError::UnknownKind { address, kind: code })?;
-        let place = Place { region: RegionCode((bits >> 76 & 15) as u8), pop: (bits >> 68) as u8 };
+        let Some(place) = self.place(address) else {
+            return Err(match bits >> 120 {
+                0xfd => SixpnError::OtherFleet { address, fleet: *self },
+                _ => SixpnError::NotUla(address),
+            });
+        };
+        let number = (bits >> 64) as u8 & 0xf;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.number() == number);
+        let kind = kind.ok_or(SixpnError::UnknownKind { address, kind: number })?;
         Ok(Spot { place, kind, id: bits as u64 })
     }
 
-    fn base(&self, place: Place) -> u128 {
-        u128::from(self.0) << 80 | u128::from(place.region.0) << 76 | u128::from(place.pop) << 68
+    fn first(&self, place: Place) -> u128 {
+        u128::from(self.0) << 80 | u128::from(place.number()) << 68
+    }
+}
+
+fn network(bits: u128, length: u8) -> Ipv6Network {
+    Ipv6Network::new(Ipv6Addr::from_bits(bits), length).expect("48 and 60 are lengths of IPv6 prefixes")
+}
+
+impl FromStr for Fleet {
+    type Err = SixpnError;
+
+    fn from_str(text: &str) -> Result<Self, SixpnError> {
+        let prefix = text.parse().ok().filter(|_| text.contains('/'));
+        Self::new(prefix.ok_or_else(|| SixpnError::NoPrefix(short(text)))?)
     }
 }
 
@@ -179,65 +208,71 @@ impl fmt::Display for Fleet {
     }
 }
 
-impl FromStr for Fleet {
-    type Err = SixpnError;
-
-    fn from_str(text: &str) -> Result<Self, SixpnError> {
-        let prefix = text.parse().ok().filter(|_| text.contains('/'));
-        Self::new(prefix.ok_or_else(|| SixpnError::NoPrefix(text.to_owned()))?)
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fleet({self})")
     }
-}
-
-/// An address that somebody wrote.
-///
-/// # Errors
-/// It is none.
-pub fn address(text: &str) -> Result<Ipv6Addr, SixpnError> {
-    text.parse().map_err(|_| SixpnError::NoAddress(text.chars().take(64).collect()))
 }
 
 impl RegionCode {
-    /// # Errors
-    /// None for more than four bits.
+    /// No region: addresses of the fleet as a whole.
+    pub const FLEET: Self = Self(0);
+    /// The regions that have their code built in.
+    pub const KNOWN: [(&'static str, Self); 4] =
+        [("eu", Self(1)), ("us", Self(2)), ("sa", Self(3)), ("ap", Self(4))];
+
+    /// None over 15.
     #[must_use]
-    pub fn new(code: u8) -> Option<Self> {
-        (code < 16).then_some(Self(code))
+    pub fn new(number: u8) -> Option<Self> {
+        (number < 16).then_some(Self(number))
     }
 
-    /// The code of a region that v1's users know.
+    /// The built-in code of a region.
     #[must_use]
     pub fn of(region: &str) -> Option<Self> {
-        REGIONS.iter().find(|(name, _)| *name == region).map(|(_, code)| Self(*code))
+        Self::KNOWN.into_iter().find(|(name, _)| *name == region).map(|(_, code)| code)
     }
 
-    /// The name of such a region.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The region, if its code is built in.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
-        REGIONS.iter().find(|(_, code)| *code == self.0).map(|(name, _)| *name)
+        Self::KNOWN.into_iter().find(|(_, code)| *code == self).map(|(name, _)| name)
     }
+}
 
-    #[must_use]
-    pub fn code(self) -> u8 {
-        self.0
+impl fmt::Display for RegionCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => self.0.fmt(f),
+        }
     }
 }
 
 impl Place {
-    /// Two octets that name a place: four bits of zero, region, POP.
+    /// The 12 bits: region, then POP. Also how a place is written in two octets.
     #[must_use]
-    pub fn to_bits(self) -> u16 {
+    pub fn number(self) -> u16 {
         u16::from(self.region.0) << 8 | u16::from(self.pop)
     }
 
+    /// From two octets; None for more than 12 bits.
     #[must_use]
-    pub fn from_bits(bits: u16) -> Option<Self> {
-        Some(Self { region: RegionCode::new((bits >> 8) as u8)?, pop: bits as u8 })
+    pub fn from_number(number: u16) -> Option<Self> {
+        let [region, pop] = number.to_be_bytes();
+        Some(Self { region: RegionCode::new(region)?, pop })
     }
 }
 
 impl fmt::Display for Place {
+    /// `eu/2`, or `7/2` where the region has no name here.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "region {} number {}", self.region.0, self.pop)
+        write!(f, "{}/{}", self.region, self.pop)
     }
 }
 
@@ -245,105 +280,63 @@ impl Kind {
     pub const ALL: [Self; 4] = [Self::Infrastructure, Self::Machines, Self::Services, Self::Peers];
 
     #[must_use]
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-
-    #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn number(self) -> u8 {
         match self {
+            Self::Infrastructure => 0,
+            Self::Machines => 1,
+            Self::Services => 2,
+            Self::Peers => 3,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Infrastructure => "infrastructure",
             Self::Machines => "machines",
             Self::Services => "services",
             Self::Peers => "peers",
-        }
+        })
     }
 }
 
-fn net(bits: u128, length: u8) -> Ipv6Network {
-    Ipv6Network::new(Ipv6Addr::from_bits(bits), length).expect("a constant length under 129")
+/// Reads an address of the plan.
+///
+/// # Errors
+/// When it is anything else.
+pub fn address(text: &str) -> Result<Ipv6Addr, SixpnError> {
+    text.parse().map_err(|_| SixpnError::NoAddress(short(text)))
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn fleet() -> Fleet {
-        "fd5a:1c7e:92b4::/48".parse().unwrap()
-    }
-
-    fn place(region: u8, pop: u8) -> Place {
-        Place { region: RegionCode::new(region).unwrap(), pop }
-    }
-
-    #[test]
-    fn the_plan_as_it_is_written() {
-        let gru = place(3, 1);
-        assert_eq!(fleet().subnet(gru).to_string(), "fd5a:1c7e:92b4:3010::/60");
-        assert_eq!(fleet().node(gru).to_string(), "fd5a:1c7e:92b4:3010::1");
-        assert_eq!(fleet().resolver(gru).to_string(), "fd5a:1c7e:92b4:3010::53");
-        let machine = Spot { place: gru, kind: Kind::Machines, id: 7 };
-        assert_eq!(fleet().address(machine).to_string(), "fd5a:1c7e:92b4:3011::7");
-        assert_eq!(RegionCode::of("sa"), RegionCode::new(3));
-        assert_eq!(Fleet::from_random([0x5a, 0x1c, 0x7e, 0x92, 0xb4]), fleet());
-    }
-
-    #[test]
-    fn what_is_no_fleet_and_no_address_of_it_says_why() {
-        let fleets = [
-            ("web", "no IPv6 prefix"),
-            ("fd5a:1c7e:92b4::", "no IPv6 prefix"),
-            ("2001:db8::/48", "fd00::/8"),
-            ("fc00:1c7e:92b4::/48", "fd00::/8"),
-            ("fd5a:1c7e:92b4::/56", "a fleet has a /48"),
-            ("fd5a:1c7e:92b4::1/48", "write fd5a:1c7e:92b4::/48"),
-            ("fd00::/48", "not random"),
-            ("fd00:0:1::/48", "not random"),
-        ];
-        for (text, words) in fleets {
-            let error = text.parse::<Fleet>().unwrap_err().to_string();
-            assert!(error.contains(words), "{text}: {error}");
-        }
-        let addresses = [
-            ("fd5a:1c7e:92b5::1", "not in the fleet's"),
-            ("2001:db8::1", "fd00::/8"),
-            ("fd5a:1c7e:92b4:3014::1", "kind 4"),
-        ];
-        for (text, words) in addresses {
-            let error = fleet().explain(address(text).unwrap()).unwrap_err().to_string();
-            assert!(error.contains(words), "{text}: {error}");
-        }
-        assert!(address("gru1").unwrap_err().to_string().contains("no IPv6 address"));
-    }
-
-    proptest! {
-        #[test]
-        fn an_address_is_explained_as_it_was_made(region in 0u8..16, pop: u8, kind in 0usize..4, id: u64, bits: [u8; 5]) {
-            let fleet = Fleet::from_random(bits);
-            let spot = Spot { place: place(region, pop), kind: Kind::ALL[kind], id };
-            let address = fleet.address(spot);
-            prop_assert_eq!(fleet.explain(address), Ok(spot));
-            prop_assert!(fleet.subnet(spot.place).contains(address));
-            prop_assert!(fleet.prefix().contains(address));
-            prop_assert_eq!(Place::from_bits(spot.place.to_bits()), Some(spot.place));
-        }
-
-        #[test]
-        fn every_address_of_the_fleet_is_explained_or_refused(low: u128) {
-            let address = Ipv6Addr::from_bits(fleet().prefix().ip().to_bits() | low >> 48);
-            match fleet().explain(address) {
-                Ok(spot) => prop_assert_eq!(fleet().address(spot), address),
-                Err(error) => prop_assert!(matches!(error, SixpnError::UnknownKind { .. }), "{}", error),
+impl SixpnError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoPrefix(_) => {
+                "such as `fd5a:1c7e:92b4::/48`; make your own with `edgeproxy sixpn init`".into()
+            }
+            Self::NoAddress(_) => "such as `fd5a:1c7e:92b4:1010::1`: without brackets, port or length".into(),
+            Self::NotUla(_) => "a ULA is inside fd00::/8, with 40 random bits behind the fd (RFC 4193): \
+                make a prefix with `edgeproxy sixpn init`"
+                .into(),
+            Self::Length(_) => "`edgeproxy sixpn init` prints one".into(),
+            Self::HostBits(prefix) => format!("write `{}/{}`", prefix.network(), prefix.prefix()),
+            Self::NotRandom(_) => {
+                "others will have chosen the same (RFC 4193 §3.2): make one with `edgeproxy sixpn init`"
+                    .into()
+            }
+            Self::OtherFleet { .. } => "it belongs to another fleet".into(),
+            Self::UnknownKind { .. } => {
+                let kinds = Kind::ALL.map(|kind| format!("{} {kind}", kind.number()));
+                format!("the kinds in use: {}", kinds.join(", "))
             }
         }
-
-        #[test]
-        fn places_do_not_overlap(one in (0u8..16, any::<u8>()), other in (0u8..16, any::<u8>())) {
-            let (first, second) = (place(one.0, one.1), place(other.0, other.1));
-            let overlap = fleet().subnet(first).contains(fleet().node(second));
-            prop_assert_eq!(overlap, first == second);
-        }
     }
+}
+
+/// Text from outside as it may stand in a message.
+fn short(text: &str) -> String {
+    text.chars().take(48).flat_map(char::escape_debug).collect()
 }

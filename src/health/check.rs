@@ -76,7 +76,7 @@ impl Check {
         Self {
             service,
             target: settings.target(&backend),
-            owner: Owner::of(backend.remote.is_some()),
+            owner: Owner::of(backend.pop.is_some()),
             disowned: None,
             backend,
             held: Held::new(settings.held_connection, now),

@@ -215,7 +215,7 @@ impl Roster {
         let mut heard = Vec::new();
         for (id, entry) in &mut self.entries {
             let check = &mut entry.check;
-            if check.backend.remote.is_none() {
+            if check.backend.pop.is_none() {
                 continue;
             }
             let key = (Arc::clone(&check.service), Arc::from(check.backend.id.as_str()));

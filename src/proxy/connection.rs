@@ -178,11 +178,10 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     let agreed = tls.as_ref().map(|arrival| &arrival.agreed);
     let introduced = Introduced { client: entry.client.get(), went_to, server_name, agreed };
     let pop = Arc::clone(&shared.plan.borrow().pop);
-    match &chosen.remote {
-        Some(remote) if remote.ingress => {
-            introduced.write_to_pop(&pop, &service.name, &chosen.id, &mut first)
-        }
-        _ => introduced.write(service.forwarding.send_proxy, &pop, &mut first),
+    if chosen.via_ingress {
+        introduced.write_to_pop(&pop, &service.name, &chosen.id, &mut first);
+    } else {
+        introduced.write(service.forwarding.send_proxy, &pop, &mut first);
     }
     let silence = Silence::new(shared, Rc::clone(entry), Arc::clone(&service), index);
     let relay = Relay::new(client, backend, first, silence);

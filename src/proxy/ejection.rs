@@ -154,6 +154,8 @@ mod tests {
         let backend = |index| Backend {
             id: format!("b{index}").into(),
             address: ([10, 0, 0, 1], 80).into(),
+            pop: None,
+            via_ingress: false,
             region: "sa".into(),
             far: 0,
             country: None,
@@ -161,7 +163,6 @@ mod tests {
             soft_limit: 100,
             hard_limit: 150,
             drain: false,
-            remote: None,
             known: Known { verdict: Verdict::Up, since: None, rtt: None },
             live: Arc::default(),
         };

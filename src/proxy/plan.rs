@@ -144,7 +144,7 @@ impl Planner {
             .and_then(|it| Some((it, SocketAddr::new(it.node().into(), it.ingress?))));
         for (name, service) in &config.services {
             let name: Arc<str> = name.as_str().into();
-            let is_asked_for = ingress.is_some() && service.backends.iter().any(|it| it.remote.is_none());
+            let is_asked_for = ingress.is_some() && service.backends.iter().any(|it| it.pop.is_none());
             if !service.listen.is_empty() || is_asked_for {
                 self.tallies.entry(Arc::clone(&name)).or_default();
             }

@@ -70,7 +70,10 @@ impl Device {
             Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::EEXIST => {
                 // Ours, if it answers as a WireGuard; anything else belongs to somebody.
                 self.peers().await.map_err(|_| {
-                    let words = format!("{} exists and is no WireGuard: choose another backhaul.interface", self.name);
+                    let words = format!(
+                        "{} exists and is no WireGuard: choose another backhaul.interface",
+                        self.name
+                    );
                     io::Error::new(io::ErrorKind::AlreadyExists, words)
                 })?;
                 self.remove().await?;
@@ -80,11 +83,15 @@ impl Device {
         };
         made.map_err(|error| match &error {
             rtnetlink::Error::NetlinkError(message) if message.raw_code() == -libc::EOPNOTSUPP => {
-                io::Error::new(io::ErrorKind::Unsupported, "this kernel has no WireGuard: load the module wireguard")
+                io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "this kernel has no WireGuard: load the module wireguard",
+                )
             }
-            rtnetlink::Error::NetlinkError(message) if message.raw_code() == -libc::EPERM => {
-                io::Error::new(io::ErrorKind::PermissionDenied, "edgeproxy needs CAP_NET_ADMIN for the backhaul")
-            }
+            rtnetlink::Error::NetlinkError(message) if message.raw_code() == -libc::EPERM => io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "edgeproxy needs CAP_NET_ADMIN for the backhaul",
+            ),
             _ => io::Error::other(format!("cannot make the interface {}: {error}", self.name)),
         })
     }
@@ -103,10 +110,18 @@ impl Device {
     /// # Errors
     /// The kernel's: somebody has the port.
     pub async fn set(&mut self, private_key: [u8; 32], port: u16) -> io::Result<()> {
-        let attributes = vec![WireguardAttribute::PrivateKey(private_key), WireguardAttribute::ListenPort(port)];
+        let attributes =
+            vec![WireguardAttribute::PrivateKey(private_key), WireguardAttribute::ListenPort(port)];
         self.change(attributes).await.map_err(|error| {
-            let hint = if error.kind() == io::ErrorKind::AddrInUse { "; choose another backhaul.listen" } else { "" };
-            io::Error::new(error.kind(), format!("cannot open UDP port {port} for the backhaul: {error}{hint}"))
+            let hint = if error.kind() == io::ErrorKind::AddrInUse {
+                "; choose another backhaul.listen"
+            } else {
+                ""
+            };
+            io::Error::new(
+                error.kind(),
+                format!("cannot open UDP port {port} for the backhaul: {error}{hint}"),
+            )
         })
     }
 
@@ -139,7 +154,8 @@ impl Device {
             attributes: vec![WireguardAttribute::IfName(self.name.clone())],
         };
         let mut peers: Vec<PeerState> = Vec::new();
-        let mut asked = Self { wireguard: self.wireguard.clone(), links: self.links.clone(), name: self.name.clone() };
+        let mut asked =
+            Self { wireguard: self.wireguard.clone(), links: self.links.clone(), name: self.name.clone() };
         asked
             .ask(message, NLM_F_REQUEST | NLM_F_DUMP, |message| {
                 for attribute in &message.attributes {
@@ -156,7 +172,12 @@ impl Device {
         Ok(peers)
     }
 
-    async fn ask(&mut self, message: WireguardMessage, flags: u16, mut each: impl FnMut(&WireguardMessage)) -> io::Result<()> {
+    async fn ask(
+        &mut self,
+        message: WireguardMessage,
+        flags: u16,
+        mut each: impl FnMut(&WireguardMessage),
+    ) -> io::Result<()> {
         let mut message = NetlinkMessage::from(netlink_packet_generic::GenlMessage::from_payload(message));
         message.header.flags = flags;
         let mut answers = self.wireguard.request(message).await.map_err(|error| {
@@ -206,7 +227,8 @@ fn state(peer: &WireguardPeer) -> PeerState {
             WireguardPeerAttribute::RxBytes(octets) => state.rx_octets = *octets,
             WireguardPeerAttribute::TxBytes(octets) => state.tx_octets = *octets,
             WireguardPeerAttribute::LastHandshake(at) if at.seconds > 0 => {
-                let then = UNIX_EPOCH + Duration::new(at.seconds as u64, at.nano_seconds.clamp(0, 999_999_999) as u32);
+                let then = UNIX_EPOCH
+                    + Duration::new(at.seconds as u64, at.nano_seconds.clamp(0, 999_999_999) as u32);
                 state.last_handshake = Some(SystemTime::now().duration_since(then).unwrap_or_default());
             }
             _ => {}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use edgeproxy::config::Config;
 use edgeproxy::config::anycast::Intent;
+use edgeproxy::config::backhaul::{self, Endpoint};
 use edgeproxy::config::bgp::{Asn, Attributes, Community, Family, LargeCommunity, NextHop};
 use edgeproxy::config::listen::{
     ClientCertificates, Identity, Limits, Protocol, Security, SocketOptions, TlsVersion,
@@ -148,6 +149,60 @@ fn what_the_complete_example_says_is_what_is_read() {
     );
     assert_eq!(config.services["resolver"].listen[1].protocol, Protocol::Udp);
     assert_eq!((config.proxy.workers, config.proxy.memory), (Some(2), 512 << 20));
+    let backhaul = config.backhaul.as_ref().unwrap();
+    assert_eq!(backhaul.fleet.node(backhaul.place).to_string(), "fd5a:1c7e:92b4:3010::1");
+    let [fra1, iad1] = backhaul.peers.as_slice() else { panic!("two peers") };
+    let endpoints: Vec<_> = fra1.endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints, ["192.0.2.71:51820", "[2001:db8:71::7]:51820", "fra1.example.net:51820"]);
+    assert_eq!(fra1.endpoints[2], Endpoint::Name("fra1.example.net".into(), 51820));
+    assert_eq!((fra1.place.to_string(), fra1.allow[0].to_string()), ("eu/2".into(), "tcp/8081".into()));
+    assert_eq!((iad1.endpoints.len(), iad1.keepalive), (0, Some(Duration::from_secs(25))));
+    let [.., behind, inside] = web.backends.as_slice() else { panic!("six backends") };
+    assert_eq!(
+        (behind.pop.as_deref(), behind.via_ingress, behind.region.as_str()),
+        (Some("fra1"), true, "eu")
+    );
+    assert_eq!((behind.address.to_string(), behind.port), ("fd5a:1c7e:92b4:1020::1".into(), 8082));
+    assert_eq!((inside.pop.as_deref(), inside.via_ingress, inside.port), (Some("iad1"), false, 8080));
+    assert_eq!(web.check.target(behind).to_string(), "[fd5a:1c7e:92b4:1020::1]:8082");
+}
+
+#[test]
+fn a_backhaul_that_says_the_least() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.yaml")).unwrap();
+    assert_eq!(minimal().backhaul, None);
+    let least = format!("{text}backhaul: {{ fleet: \"fd5a:1c7e:92b4::/48\", number: 0 }}\n");
+    let read =
+        |text: &str| parse(text, Path::new("/etc/edgeproxy")).unwrap_or_else(|problems| panic!("{problems}"));
+    let backhaul = read(&least).backhaul.unwrap();
+    let table = [
+        ("place", backhaul.place.to_string(), "sa/0"),
+        (
+            "private_key_file",
+            backhaul.private_key_file.display().to_string(),
+            "/var/lib/edgeproxy/backhaul.key",
+        ),
+        ("next_private_key_file", format!("{:?}", backhaul.next_private_key_file), "None"),
+        ("backend", backhaul.backend.to_string(), "auto"),
+        ("interface", backhaul.interface.clone(), "edge6pn"),
+        ("listen", backhaul.listen.to_string(), "51820"),
+        ("mtu", format!("{:?}", backhaul.mtu), "None"),
+        ("offload.tun", backhaul.offload_tun.to_string(), "true"),
+        ("offload.udp", backhaul.offload_udp.to_string(), "true"),
+        ("ingress", format!("{:?}", backhaul.ingress), "Some(8082)"),
+        ("relay", backhaul.relay.to_string(), "true"),
+        ("peers", backhaul.peers.len().to_string(), "0"),
+    ];
+    for (word, found, expected) in table {
+        assert_eq!(found, expected, "{word}");
+    }
+    assert_eq!(backhaul.probe, backhaul::Probe::default());
+    let more = "private_key_file: keys/a, ingress: off, mtu: 1400, probe: { interval: 5s }";
+    let backhaul = read(&least.replace("number: 0", &format!("number: 255, {more}"))).backhaul.unwrap();
+    assert_eq!(backhaul.private_key_file, Path::new("/etc/edgeproxy/keys/a"));
+    assert_eq!((backhaul.ingress, backhaul.mtu, backhaul.place.pop), (None, Some(1400), 255));
+    assert_eq!(backhaul.probe.timeout, Duration::from_secs(5));
 }
 
 /// The minimal configuration with more said about its service.

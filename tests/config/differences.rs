@@ -275,3 +275,82 @@ fn it_reads_as_a_table_and_as_json() {
     assert_eq!(json["neighbors"]["transit-a"]["words"][0]["new"], "9s");
     assert_eq!(json["neighbors"]["transit-b"]["change"], "keep");
 }
+
+#[test]
+fn each_word_of_the_backhaul_is_named_alone() {
+    for (from, to, expected) in [
+        ("interval: 250ms", "interval: 300ms", "backhaul.probe.interval 250ms → 300ms"),
+        (
+            "timeout: 1s                   # default; or interval",
+            "timeout: 2s #",
+            "backhaul.probe.timeout 1s → 2s",
+        ),
+        ("relay: true ", "relay: false ", "backhaul.relay true → false"),
+        (
+            "edgeproxy/backhaul.key   #",
+            "edgeproxy/b.key #",
+            "backhaul.private_key_file /var/lib/edgeproxy/backhaul.key → /var/lib/edgeproxy/b.key",
+        ),
+        (
+            "# next_private_key_file",
+            "next_private_key_file",
+            "backhaul.next_private_key_file none → /var/lib/edgeproxy/backhaul-next.key",
+        ),
+    ] {
+        let diff = after(from, to);
+        assert_eq!(diff.process.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+        assert!(diff.restart.is_empty() && diff.peers.values().all(|change| *change == Change::Keep));
+    }
+    for (from, to, expected) in [
+        ("number: 1                       #", "number: 9 #", "backhaul.number sa/1 → sa/9"),
+        ("backend: auto", "backend: userspace", "backhaul.backend auto → userspace"),
+        ("interface: edge6pn", "interface: wg0", "backhaul.interface edge6pn → wg0"),
+        ("listen: 51820", "listen: 51819", "backhaul.listen 51820 → 51819"),
+        ("mtu: auto", "mtu: 1400", "backhaul.mtu auto → 1400"),
+        ("    tun: true", "    tun: false", "backhaul.offload.tun true → false"),
+        ("    udp: true", "    udp: false", "backhaul.offload.udp true → false"),
+        ("  ingress: 8082                   #", "  ingress: off #", "backhaul.ingress 8082 → off"),
+        ("port: 51822", "port: 51823", "backhaul.probe.port 51822 → 51823"),
+    ] {
+        let diff = after(from, to);
+        assert_eq!(diff.restart.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+        assert!(diff.process.is_empty() && !diff.is_empty());
+    }
+}
+
+#[test]
+fn a_peer_is_changed_alone() {
+    let words = |diff: &Diff, name: &str| match &diff.peers[name] {
+        Change::Changed(words) => words.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        other => format!("{other:?}"),
+    };
+    for (from, to, expected) in [
+        ("      ingress: 8082               #", "      ingress: 8083 #", "ingress 8082 → 8083"),
+        ("keepalive: 25s", "keepalive: off", "keepalive 25s → off"),
+        ("allow: [tcp/8081]", "allow: [udp/53, tcp/1]", "allow [tcp/8081] → [tcp/1, udp/53]"),
+        (
+            "endpoints: [\"192.0.2.71:51820\", \"[2001:db8:71::7]:51820\", \"fra1.example.net:51820\"]",
+            "endpoints: []",
+            "endpoints [192.0.2.71:51820, [2001:db8:71::7]:51820, fra1.example.net:51820] → []",
+        ),
+    ] {
+        let diff = after(from, to);
+        assert_eq!((words(&diff, "fra1").as_str(), words(&diff, "iad1").as_str()), (expected, "Keep"));
+        assert!(diff.restart.is_empty() && diff.process.is_empty());
+    }
+    let diff = after("# next_public_key:", "next_public_key:");
+    assert!(words(&diff, "fra1").starts_with("next_public_key none → "));
+    let text = example();
+    let alone = text.split("# Encrypted tunnels").next().unwrap().to_owned()
+        + "admin:"
+        + text.split("\nadmin:").nth(1).unwrap();
+    let alone: String = alone
+        .lines()
+        .filter(|line| !line.contains("pop: fra1") && !line.contains("pop: iad1"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let diff = self::diff(&config(&text), &config(&alone));
+    assert_eq!((&diff.peers["fra1"], &diff.peers["iad1"]), (&Change::Removed, &Change::Removed));
+    assert_eq!(diff.restart[0].to_string(), "backhaul fd5a:1c7e:92b4::/48 at sa/1 → off");
+    assert!(diff.to_string().contains("peer      fra1"), "{diff}");
+}

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use edgeproxy::config::backhaul::key_text;
 use edgeproxy::config::load::{LoadError, load, parse};
 use edgeproxy::config::problem::{MOST, Problems};
 use proptest::prelude::*;
@@ -141,6 +142,7 @@ fn a_large_file_takes_bounded_time_and_problems() {
         ),
         ("ports", many_ports()),
         ("backends", format!("services: [{{ backends: [{}] }}]", "{},".repeat(4_000))),
+        ("peers", format!("backhaul: {{ peers: [{}] }}", "{},".repeat(1_024))),
     ];
     for (name, text) in texts {
         let began = Instant::now();
@@ -183,16 +185,26 @@ fn every_list_has_its_bound() {
         let first = if n == 0 { "    listen:\n" } else { "" };
         format!("{first}      - {{ address: 10.0.1.{n}, tls: {{ self_signed: true }} }}\n")
     };
-    let cases: [Case<'_>; 5] = [
+    let peer = |n: usize| {
+        let head = "backhaul:\n  fleet: fd5a:1c7e:92b4::/48\n  number: 255\n  peers:\n";
+        let (head, number) = (if n == 0 { head } else { "" }, n % 255);
+        let region = ["eu", "us", "sa", "ap", "me, region_code: 5"][n / 255];
+        let mut key = [0xff; 32];
+        key[..2].copy_from_slice(&(n as u16).to_be_bytes());
+        let key = key_text(&key);
+        format!("{head}    - {{ pop: p{n}, region: {region}, number: {number}, public_key: \"{key}\" }}\n")
+    };
+    let cases: [Case<'_>; 6] = [
         ("      asn: 64500\n", &neighbor, 256, "bgp.neighbors"),
         ("    services: [web]\n", &prefix, 1024, "anycast"),
         ("        port: 8080\n", &backend, 4096, "services[0].backends"),
         ("        port: 8080\n", &listener, 64, "services[0].listen"),
         ("        port: 8080\n", &service, 16384 / 16, "services"),
+        ("        port: 8080\n", &peer, 1024, "backhaul.peers"),
     ];
     for (after, one, most, path) in cases {
         // None of these is in the minimal configuration.
-        let there = usize::from(path != "services[0].listen");
+        let there = usize::from(!["services[0].listen", "backhaul.peers"].contains(&path));
         let with = |count: usize| {
             let more: String = (0..count).map(one).collect();
             judge(&MINIMAL.replacen(after, &format!("{after}{more}"), 1))

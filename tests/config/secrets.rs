@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use edgeproxy::config::Config;
+use edgeproxy::config::backhaul::key_text;
 use edgeproxy::config::load::{LoadError, load};
 
 /// Loads a configuration whose `password_file` is `secret`, beside it, with these octets and this mode.
@@ -81,4 +82,47 @@ fn a_secret_is_never_shown() {
     assert!(!format!("{config:?}").contains("hunter2"));
     let refusal = with_secret(b"hunter2\n", 0o644).unwrap_err();
     assert!(!refusal.contains("hunter2"));
+}
+
+/// Loads a configuration with a peer whose `preshared_key_file` is `psk`, beside it, with these octets and this mode.
+fn with_preshared(octets: &[u8], mode: u32) -> Result<Config, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("psk");
+    fs::write(&secret, octets).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+    let minimal =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/minimal.yaml")).unwrap();
+    let key = key_text(&[7; 32]);
+    let peer =
+        format!("{{ pop: fra1, region: eu, number: 2, public_key: \"{key}\", preshared_key_file: psk }}");
+    let file = directory.path().join("pop.yaml");
+    fs::write(
+        &file,
+        format!("{minimal}backhaul: {{ fleet: \"fd5a:1c7e:92b4::/48\", number: 1, peers: [{peer}] }}\n"),
+    )
+    .unwrap();
+    load(&file).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_preshared_key_is_read_and_never_shown() {
+    let key = key_text(&[0xa7; 32]);
+    let config = with_preshared(format!("{key}\n").as_bytes(), 0o600).unwrap();
+    let peer = &config.backhaul.as_ref().unwrap().peers[0];
+    assert_eq!(peer.preshared.as_ref().unwrap().expose(), &[0xa7; 32]);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(&key) && !shown.contains("167, 167"), "{shown}");
+    for (octets, mode, words) in [
+        (key.as_bytes(), 0o604, "open to everybody"),
+        (&key.as_bytes()[1..], 0o600, "holds no key"),
+        (&[0xa7; 32], 0o600, "holds no key"),
+        (b"", 0o600, "holds no key"),
+    ] {
+        let refusal = with_preshared(octets, mode).unwrap_err();
+        assert!(
+            refusal.contains(words) && refusal.contains("backhaul.peers[0].preshared_key_file"),
+            "{refusal}"
+        );
+        assert!(!refusal.contains(&key[1..9]), "{refusal}");
+    }
 }

@@ -246,13 +246,14 @@ fn health_plan(checked: Checked) -> HealthPlan {
         id: "web-1".to_owned(),
         address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5)),
         port: 80,
+        pop: None,
+        via_ingress: false,
         region: "sa".to_owned(),
         weight: 2,
         soft_limit: 100,
         hard_limit: 150,
         country: None,
         drain: false,
-        remote: None,
     };
     let check = Check {
         probe: Probe::Tcp,

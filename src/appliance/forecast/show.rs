@@ -6,7 +6,7 @@ use super::{Action, Forecast, NeighborForecast, Route};
 use crate::config::diff::{Change, NeighborChange, Word};
 
 impl fmt::Display for Forecast {
-    /// A line for each prefix, neighbor and service, and under a neighbor each route that changes.
+    /// A line for each prefix, neighbor, service and peer, and under a neighbor each route that changes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "generation {} → {}", self.generation.old, self.generation.new)?;
         for it in &self.prefixes {
@@ -20,12 +20,14 @@ impl fmt::Display for Forecast {
         for neighbor in &self.neighbors {
             self::neighbor(f, neighbor)?;
         }
-        for (name, change) in &self.services {
-            match change {
-                Change::Added => write!(f, "\nservice   {name} add")?,
-                Change::Removed => write!(f, "\nservice   {name} remove")?,
-                Change::Keep => write!(f, "\nservice   {name} keep")?,
-                Change::Changed(words) => write!(f, "\nservice   {name} change: {}", joined(words))?,
+        for (kind, changes) in [("service", &self.services), ("peer", &self.peers)] {
+            for (name, change) in changes {
+                match change {
+                    Change::Added => write!(f, "\n{kind:<9} {name} add")?,
+                    Change::Removed => write!(f, "\n{kind:<9} {name} remove")?,
+                    Change::Keep => write!(f, "\n{kind:<9} {name} keep")?,
+                    Change::Changed(words) => write!(f, "\n{kind:<9} {name} change: {}", joined(words))?,
+                }
             }
         }
         for word in &self.process {

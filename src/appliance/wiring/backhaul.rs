@@ -1,6 +1,5 @@
 //! The threads of the backhaul: "backhaul" carries packets, "paths" keeps the ways to peers. They begin and end together.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::backhaul::BackhaulError;
-use crate::backhaul::paths::{self, Paths};
 use crate::backhaul::kernel::Kernel;
+use crate::backhaul::paths::{self, Paths};
 use crate::backhaul::plane::{Kind, Report, Wanted};
 use crate::backhaul::userspace::{Setting, Userspace};
 use crate::catalog::remote::Said;
 use crate::catalog::view::{Sources, Verdicts};
-use crate::config::backhaul::{Backend, Backhaul};
+use crate::config::backhaul::{Backhaul, PlaneChoice};
 use crate::observe::status::backhaul::BackhaulStatus;
 use crate::supervise::thread::Thread;
 
@@ -30,7 +29,6 @@ pub(super) struct Ends {
     pub(super) verdicts: watch::Receiver<Arc<Verdicts>>,
     pub(super) said: Arc<watch::Sender<Arc<Said>>>,
     pub(super) status: Arc<watch::Sender<Arc<BackhaulStatus>>>,
-    pub(super) state: PathBuf,
 }
 
 /// Runs both threads until they are told to stop, or one of them ends.
@@ -51,7 +49,7 @@ pub(super) async fn run(ends: Ends, stop: CancellationToken) -> Result<(), Backh
 
 async fn live(mut ends: Ends, stop: CancellationToken) -> Result<(), BackhaulError> {
     let config = Arc::clone(&ends.config.borrow_and_update());
-    let keys = paths::keys(&config, &ends.state)?;
+    let keys = paths::keys(&config)?;
     let (keyed, plane_keys) = watch::channel(Arc::new(keys.clone()));
     let (wanted, plane_wanted) = watch::channel(Arc::new(Wanted::default()));
     let (reported, report) = watch::channel(Arc::new(Report::default()));
@@ -59,23 +57,24 @@ async fn live(mut ends: Ends, stop: CancellationToken) -> Result<(), BackhaulErr
         interface: config.interface.clone(),
         listen: config.listen,
         node: config.node(),
-        offload_tun: config.offload.tun,
-        offload_udp: config.offload.udp,
+        offload_tun: config.offload_tun,
+        offload_udp: config.offload_udp,
     };
     // A token of this start: whichever thread ends first ends the other.
     let both = stop.child_token();
     let (open, opened) = oneshot::channel();
     let (end, choice) = (both.clone(), config.backend);
     let mut plane = Thread::spawn_local("backhaul", move || async move {
-        if choice != Backend::Userspace {
+        if choice != PlaneChoice::Userspace {
             let (name, port) = (&setting.interface, setting.listen);
-            let opened = Kernel::open(name, port, plane_keys.clone(), plane_wanted.clone(), reported.clone()).await;
+            let opened =
+                Kernel::open(name, port, plane_keys.clone(), plane_wanted.clone(), reported.clone()).await;
             match opened {
                 Ok(plane) => {
                     let _ = open.send(Kind::Kernel);
                     return plane.run(end).await;
                 }
-                Err(BackhaulError::NoKernel(why)) if choice == Backend::Auto => {
+                Err(BackhaulError::NoKernel(why)) if choice == PlaneChoice::Auto => {
                     info!("the backhaul runs in userspace: {why}");
                 }
                 Err(error) => return Err(error),
@@ -100,7 +99,6 @@ async fn live(mut ends: Ends, stop: CancellationToken) -> Result<(), BackhaulErr
         wanted,
         said: ends.said,
         status: ends.status,
-        state: ends.state,
     };
     let end = both.clone();
     let mut paths =

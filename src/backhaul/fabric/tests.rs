@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backhaul::tunnel::PrivateKey;
-use crate::config::backhaul::{self, Offload};
+use crate::config::backhaul;
 use crate::config::sixpn::RegionCode;
 
 fn place(pop: u8) -> Place {
@@ -24,7 +24,7 @@ fn config(ours: u8) -> Arc<Backhaul> {
         place: place(other),
         public_key: key(other).public().0,
         next_public_key: None,
-        preshared_key: None,
+        preshared: None,
         endpoints: Vec::new(),
         ingress: 8082,
         keepalive: None,
@@ -33,13 +33,14 @@ fn config(ours: u8) -> Arc<Backhaul> {
     Arc::new(Backhaul {
         fleet: "fd5a:1c7e:92b4::/48".parse().unwrap(),
         place: place(ours),
-        private_key_file: None,
+        private_key_file: "/nowhere".into(),
         next_private_key_file: None,
-        backend: backhaul::Backend::Auto,
+        backend: backhaul::PlaneChoice::Auto,
         interface: "edge6pn".to_owned(),
         listen: 51_820,
         mtu: None,
-        offload: Offload { tun: true, udp: true },
+        offload_tun: true,
+        offload_udp: true,
         ingress: Some(8082),
         relay: true,
         probe: backhaul::Probe::default(),

@@ -7,8 +7,7 @@ use crate::backhaul::fabric::Fabric;
 use crate::backhaul::link::Way;
 use crate::backhaul::plane::{Keys, Report};
 use crate::backhaul::tunnel::{Drops, PrivateKey, Reason};
-use crate::config::backhaul::Backhaul;
-use crate::config::base64;
+use crate::config::backhaul::{Backhaul, key_text};
 use crate::observe::status::backhaul::{BackhaulStatus, PeerStatus};
 
 pub(super) fn status(
@@ -18,7 +17,7 @@ pub(super) fn status(
     fabric: &Fabric,
     now: Instant,
 ) -> BackhaulStatus {
-    let key = |key: &PrivateKey| base64::encode(&key.public().0);
+    let key = |key: &PrivateKey| key_text(&key.public().0);
     let micros = |time: Duration| time.as_micros() as u64;
     let millis = |time: Duration| time.as_millis() as u64;
     let peers = fabric.views(now).map(|(name, view)| {

@@ -21,6 +21,8 @@ fn backend(id: &str, country: &str, region: &str, now: Instant) -> Backend {
     Backend {
         id: id.into(),
         address: ([10, 0, 0, 1], 8080).into(),
+        pop: None,
+        via_ingress: false,
         region: region.into(),
         far: 0,
         country: country.as_bytes().try_into().ok(),
@@ -28,7 +30,6 @@ fn backend(id: &str, country: &str, region: &str, now: Instant) -> Backend {
         soft_limit: 100,
         hard_limit: 150,
         drain: false,
-        remote: None,
         known: up(now),
         live: Arc::new(Live::default()),
     }

@@ -9,6 +9,7 @@ use super::{attributes, leave};
 use crate::config::anycast::{Anycast, AnycastPrefix, Damping, Intent};
 use crate::config::bgp::Family;
 use crate::config::read::{Spot, Unique, meant, shown};
+use crate::config::sixpn::Fleet;
 
 const MOST_PREFIXES: usize = 1024;
 const MOST_ADDRESSES: usize = 256;
@@ -17,16 +18,18 @@ const MOST_SERVICES: usize = 256;
 const LATER: [&str; 1] = ["min_announcers"];
 const INTENTS: [(&str, Intent); 2] = [("up", Intent::Up), ("down", Intent::Down)];
 
-/// `services` are the names that exist, `carried` the families of the neighbors; None if unknown.
+/// `services` are the names that exist, `carried` the families of the neighbors; None if unknown. `fleet` is what the
+/// backhaul has.
 pub(super) fn decode(
     spot: &Spot<'_>,
     services: Option<&Unique>,
     carried: Option<&BTreeSet<Family>>,
+    fleet: Option<Fleet>,
 ) -> Option<BTreeMap<AnycastPrefix, Anycast>> {
     let mut known: Vec<AnycastPrefix> = Vec::new();
     let mut anycast = BTreeMap::new();
     for spot in spot.filled_list(MOST_PREFIXES)? {
-        if let Some(one) = decode_one(&spot, services, carried, &mut known) {
+        if let Some(one) = decode_one(&spot, services, carried, fleet, &mut known) {
             anycast.insert(one.prefix, one);
         }
     }
@@ -37,6 +40,7 @@ fn decode_one(
     spot: &Spot<'_>,
     services: Option<&Unique>,
     carried: Option<&BTreeSet<Family>>,
+    fleet: Option<Fleet>,
     known: &mut Vec<AnycastPrefix>,
 ) -> Option<Anycast> {
     let mut fields = spot.fields()?;
@@ -49,6 +53,7 @@ fn decode_one(
                 format!("add `{family}` to the `families` of a neighbor"),
             );
         }
+        inside(&spot, prefix, fleet);
         apart(&spot, prefix, known).then_some(prefix)
     });
     let addresses = fields.get("addresses").and_then(|spot| addresses(&spot, prefix)).unwrap_or_default();
@@ -118,6 +123,17 @@ fn not_global(first: IpAddr) -> bool {
             IpAddr::V4(first) => first.octets()[0] == 0 || first.is_link_local() || first.octets()[0] >= 240,
             IpAddr::V6(first) => first.is_unicast_link_local() || first.to_ipv4_mapped().is_some(),
         }
+}
+
+/// Refuses a prefix that holds addresses of the backhaul: they are never told to a neighbor.
+fn inside(spot: &Spot<'_>, prefix: AnycastPrefix, fleet: Option<Fleet>) {
+    let (IpNetwork::V6(this), Some(fleet)) = (prefix.network(), fleet) else { return };
+    if this.overlaps(fleet.prefix()) {
+        spot.refuse(
+            format!("{prefix} overlaps {fleet}, the addresses inside the backhaul"),
+            "those are never announced",
+        );
+    }
 }
 
 /// Refuses a prefix that lies in, or around, one that came before.

@@ -1,176 +1,274 @@
-//! Reads the `backhaul` section.
+//! Reads the `backhaul` section, but for each peer.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::pop;
-use crate::config::backhaul::{Backend, Backhaul, Offload, Probe, RELAY_PORT};
+use crate::config::backhaul::{Backhaul, Peer, PlaneChoice, Probe, RELAY_PORT};
+use crate::config::certificate::Files;
+use crate::config::listen::Protocol;
 use crate::config::pop::Pop;
-use crate::config::read::{Spot, Unique, shown};
+use crate::config::read::{Fields, Letters, Spot, shown};
 use crate::config::sixpn::{Fleet, Place, RegionCode};
 
 mod peer;
 
 const MOST_PEERS: usize = 1024;
-const BACKENDS: [(&str, Backend); 3] =
-    [("auto", Backend::Auto), ("kernel", Backend::Kernel), ("userspace", Backend::Userspace)];
+const PRIVATE_KEY_FILE: &str = "/var/lib/edgeproxy/backhaul.key";
+const INTERFACE: &str = "edge6pn";
+const LISTEN: u16 = 51820;
+const INGRESS: u16 = 8082;
+const PLANES: [(&str, PlaneChoice); 3] =
+    [("auto", PlaneChoice::Auto), ("kernel", PlaneChoice::Kernel), ("userspace", PlaneChoice::Userspace)];
+/// Names that the kernel or `sysctl` give to something else.
+const NO_INTERFACES: [&str; 5] = [".", "..", "lo", "all", "default"];
 
-/// `ours` is None if the section `pop` could not be read.
-pub(super) fn decode(spot: &Spot<'_>, ours: Option<&Pop>, base: &Path) -> Option<Backhaul> {
+/// The section as far as it could be read.
+pub(super) struct Read<'a> {
+    pub(super) backhaul: Option<Backhaul>,
+    pub(super) fleet: Option<Fleet>,
+    pub(super) place: Option<Place>,
+    /// By POP, also those that were refused, as None: whoever names them is not to blame.
+    pub(super) peers: BTreeMap<String, Option<Peer>>,
+    /// A peer whose name could not be read might be any of those that are named elsewhere.
+    pub(super) nameless: bool,
+    pub(super) ingress: Option<u16>,
+    ingress_at: Option<Spot<'a>>,
+    listen: u16,
+    probe: Probe,
+}
+
+/// `pop` is ours; None if it could not be read.
+pub(super) fn decode<'a>(spot: &Spot<'a>, pop: Option<&Pop>, files: &Files<'_>) -> Option<Read<'a>> {
     let mut fields = spot.fields()?;
-    let fleet_at = fields.need("fleet");
-    let fleet = fleet_at.as_ref().and_then(fleet);
-    let number = fields.need("number").and_then(|spot| spot.number(0..=255));
-    let code_at = fields.get("region_code");
-    let region = match ours {
-        Some(ours) => region(&ours.region, code_at.as_ref(), fields.spot()),
-        None => None,
-    };
-    let place = region.zip(number).map(|(region, pop)| Place { region, pop });
-    let file = |spot: Spot<'_>| Some(base.join(spot.line(4096)?));
-    let private_key_file = fields.get("private_key_file").and_then(file);
-    let next_at = fields.get("next_private_key_file");
-    let next_private_key_file = next_at.clone().and_then(file);
-    if let Some(spot) =
-        next_at.filter(|_| next_private_key_file.is_some() && next_private_key_file == private_key_file)
-    {
-        spot.refuse("the same file as `private_key_file`", "a key that is to follow needs a file of its own");
+    let fleet = fields.need("fleet").and_then(|spot| fleet(&spot));
+    let mut claims = peer::Claims::default();
+    let number_at = fields.need("number");
+    let number = number_at.as_ref().and_then(|spot| spot.number(0..=255));
+    let code = region_code(&mut fields, pop.map(|pop| pop.region.as_str()), &mut claims);
+    let place = code.zip(number).map(|(region, pop)| Place { region, pop });
+    if let (Some(place), Some(spot)) = (place, &number_at) {
+        claims.places.claim(spot, &place.to_string());
     }
-    let never =
-        "the private key is made on the machine and never leaves it: name its file with `private_key_file`";
-    fields.never("private_key", "keys never stand in the configuration", never);
-    let backend = fields.get("backend").and_then(|spot| spot.choice(&BACKENDS)).unwrap_or_default();
+
+    let mut key_file = |key| fields.get(key).and_then(|spot| Some((path(&spot, files)?, spot)));
+    let present = key_file("private_key_file").map_or_else(|| PRIVATE_KEY_FILE.into(), |(path, _)| path);
+    let next = key_file("next_private_key_file");
+    if let Some((_, spot)) = next.as_ref().filter(|(path, _)| *path == present) {
+        spot.refuse(
+            "the next key is the present one",
+            "another file; `edgeproxy sixpn key FILE` makes the key and prints its public half",
+        );
+    }
+    let hint = "name its file with `private_key_file`; `edgeproxy sixpn key FILE` makes it";
+    fields.never("private_key", "secrets never stand in the configuration", hint);
+
+    let backend = fields.get("backend").and_then(|spot| spot.choice(&PLANES)).unwrap_or_default();
     let interface = fields.get("interface").and_then(|spot| interface(&spot));
     let listen_at = fields.get("listen");
-    let listen = listen_at.as_ref().and_then(|spot| spot.number(1..=65535)).unwrap_or(51_820);
-    let mtu = fields
-        .get("mtu")
-        .filter(|spot| spot.text() != Some("auto"))
-        .and_then(|spot| spot.number(1280..=9000));
-    let offload = fields.get("offload").and_then(|spot| offload(&spot));
-    let ingress = port_or_off(fields.get("ingress"), 8082);
+    let listen = listen_at.as_ref().and_then(port).unwrap_or(LISTEN);
+    let mtu = fields.get("mtu").and_then(|spot| mtu(&spot));
+    let (offload_tun, offload_udp) =
+        fields.get("offload").and_then(|spot| offload(&spot)).unwrap_or((true, true));
+    let ingress_at = fields.get("ingress");
+    let ingress = match &ingress_at {
+        None => Some(INGRESS),
+        Some(spot) if spot.is_off() => None,
+        Some(spot) => port(spot),
+    };
     let relay = fields.get("relay").and_then(|spot| spot.switch()).unwrap_or(true);
-    let probe_at = fields.get("probe");
-    let probe = probe_at.as_ref().and_then(probe).unwrap_or_default();
-    let peers_at = fields.get("peers");
-    let mut known = Known::default();
-    if let (Some(ours), Some(place)) = (ours, place) {
-        known.ours = Some((ours.id.clone(), place));
-    }
-    let peers = peers_at.and_then(|spot| spot.list(MOST_PEERS)).unwrap_or_default();
-    let peers = peers.iter().filter_map(|spot| peer::decode(spot, &mut known, base)).collect();
+    let (probe, probe_at) = fields.get("probe").and_then(|spot| probe(&spot)).unwrap_or_default();
+    one_port_each([(&listen_at, "listen", listen), (&probe_at, "probe.port", probe.port)]);
+
+    let listed = match fields.get("peers") {
+        Some(spot) => spot.list(MOST_PEERS),
+        None => Some(Vec::new()),
+    };
     fields.close(&[]);
-    let ports = [(listen, "backhaul.listen"), (probe.port, "backhaul.probe.port"), (RELAY_PORT, "the relay")];
-    for (at, (port, name)) in ports.iter().enumerate() {
-        if let Some((_, other)) = ports[..at].iter().find(|(taken, _)| taken == port) {
-            let spot = listen_at.as_ref().or(probe_at.as_ref()).unwrap_or(spot);
-            spot.refuse(
-                format!("UDP port {port} is both {other} and {name}"),
-                "each needs a port of its own",
-            );
-        }
+    let mut read = Read {
+        backhaul: None,
+        fleet,
+        place,
+        peers: BTreeMap::new(),
+        nameless: listed.is_none(),
+        ingress,
+        ingress_at,
+        listen,
+        probe,
+    };
+    let own = pop.map(|pop| pop.id.as_str());
+    let mut peers = Vec::new();
+    for spot in listed.into_iter().flatten() {
+        let (name, peer) = peer::decode(&spot, own, fleet, files, &mut claims);
+        read.nameless |= name.is_none();
+        peers.extend(peer.clone());
+        read.peers.extend(name.map(|name| (name, peer)));
     }
-    Some(Backhaul {
-        fleet: fleet?,
-        place: place?,
-        private_key_file,
-        next_private_key_file,
+    read.backhaul = fleet.zip(place).map(|(fleet, place)| Backhaul {
+        fleet,
+        place,
+        private_key_file: present,
+        next_private_key_file: next.map(|(path, _)| path),
         backend,
-        interface: interface.unwrap_or_else(|| "edge6pn".to_owned()),
+        interface: interface.unwrap_or_else(|| INTERFACE.to_owned()),
         listen,
         mtu,
-        offload: offload.unwrap_or(Offload { tun: true, udp: true }),
+        offload_tun,
+        offload_udp,
         ingress,
         relay,
         probe,
         peers,
-    })
+    });
+    Some(read)
 }
 
-/// What only one of a fleet can have.
-#[derive(Default)]
-struct Known {
-    ours: Option<(String, Place)>,
-    pops: Unique,
-    places: Unique,
-    keys: Unique,
+impl Read<'_> {
+    /// What the backhaul listens on, with its words.
+    pub(super) fn sockets(&self) -> Vec<(SocketAddr, Protocol, &'static str)> {
+        let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let wide = |port: u16, word| everywhere.map(|ip| (SocketAddr::new(ip, port), Protocol::Udp, word));
+        let mut sockets = Vec::new();
+        sockets.extend(wide(self.listen, "backhaul.listen"));
+        sockets.extend(wide(self.probe.port, "backhaul.probe.port"));
+        if let Some((fleet, place)) = self.fleet.zip(self.place) {
+            let node = IpAddr::V6(fleet.node(place));
+            sockets.push((SocketAddr::new(node, RELAY_PORT), Protocol::Udp, "backhaul.relay"));
+            let ingress = self.ingress.map(|port| SocketAddr::new(node, port));
+            sockets.extend(ingress.map(|socket| (socket, Protocol::Tcp, "backhaul.ingress")));
+        }
+        sockets
+    }
+
+    /// Refuses an ingress where something else of this process listens over TCP.
+    pub(super) fn apart(&self, taken: &[(SocketAddr, Protocol, &str)]) {
+        let (Some(at), Some(port), Some(fleet), Some(place)) =
+            (&self.ingress_at, self.ingress, self.fleet, self.place)
+        else {
+            return;
+        };
+        let node = fleet.node(place);
+        let covers =
+            |it: &SocketAddr| it.port() == port && (it.ip() == node || it.ip() == Ipv6Addr::UNSPECIFIED);
+        if let Some((_, _, word)) =
+            taken.iter().find(|(it, protocol, _)| *protocol == Protocol::Tcp && covers(it))
+        {
+            at.refuse(
+                format!("port {port} is taken by `{word}`"),
+                format!("another port here, or for `{word}`"),
+            );
+        }
+    }
 }
 
 fn fleet(spot: &Spot<'_>) -> Option<Fleet> {
-    match spot.text()?.parse::<Fleet>() {
-        Ok(fleet) => Some(fleet),
-        Err(error) => {
-            let words = error.to_string();
-            let (message, hint) =
-                words.split_once(": ").unwrap_or((&words, "`edgeproxy sixpn init` makes one"));
-            spot.refuse(message, hint);
-            None
-        }
-    }
+    let fleet = spot.text()?.parse::<Fleet>();
+    fleet.map_err(|error| spot.refuse(error.to_string(), error.hint())).ok()
 }
 
-/// The code of a region: built in, or given.
-fn region(name: &str, given: Option<&Spot<'_>>, holder: &Spot<'_>) -> Option<RegionCode> {
-    match (RegionCode::of(name), given) {
-        (Some(code), None) => Some(code),
+/// The code of a region: built in, or written beside it.
+fn region_code(
+    fields: &mut Fields<'_>,
+    region: Option<&str>,
+    claims: &mut peer::Claims,
+) -> Option<RegionCode> {
+    let at = fields.get("region_code");
+    let region = region?;
+    match (RegionCode::of(region), at) {
         (Some(code), Some(spot)) => {
-            spot.refuse(
-                format!("the region {name} has the code {} always", code.code()),
-                "leave `region_code` away",
-            );
-            None
+            let number = code.number();
+            spot.refuse(format!("`{region}` has the code {number} built in"), "leave `region_code` out");
+            Some(code)
         }
-        (None, Some(spot)) => RegionCode::new(spot.number(5..=15)?),
+        (Some(code), None) => Some(code),
+        (None, Some(spot)) => {
+            let code = spot.number(5..=15).and_then(RegionCode::new)?;
+            claims.region(&spot, region, code).then_some(code)
+        }
         (None, None) => {
-            let hint =
-                "`region_code: 5` to `15`: the same for this region at every POP, and for no other region";
-            holder.refuse_absent(
+            fields.spot().refuse_absent(
                 "region_code",
-                format!("the region {} has no code of its own", shown(name)),
-                hint,
+                format!("is missing: {} has no code built in", shown(region)),
+                "add `region_code: 5`, or another number up to 15, the same at every POP; built in are eu us sa ap",
             );
             None
         }
     }
 }
 
-fn interface(spot: &Spot<'_>) -> Option<String> {
-    let name = spot.text()?;
-    let letters = name.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"-_.".contains(&letter));
-    if name.is_empty() || name.len() > 15 || !letters || name.starts_with('.') {
-        spot.refuse(format!("{} is no name of an interface", shown(name)), "1 to 15 of `a-z 0-9 - _ .`");
+fn path(spot: &Spot<'_>, files: &Files<'_>) -> Option<PathBuf> {
+    let path = spot.line(4096)?;
+    if path.is_empty() || path.ends_with('/') {
+        spot.refuse("a file is needed here", format!("such as `{PRIVATE_KEY_FILE}`"));
         return None;
     }
-    Some(name.to_owned())
+    Some(files.path(path))
 }
 
-fn offload(spot: &Spot<'_>) -> Option<Offload> {
+/// What the kernel takes for the name of an interface (`dev_valid_name`), and is safe in a path.
+fn interface(spot: &Spot<'_>) -> Option<String> {
+    let name = spot.name(Letters::Loose, 1..=15)?;
+    if NO_INTERFACES.contains(&name.as_str()) {
+        spot.refuse(format!("`{name}` is the name of something else"), format!("such as `{INTERFACE}`"));
+        return None;
+    }
+    Some(name)
+}
+
+fn port(spot: &Spot<'_>) -> Option<u16> {
+    spot.number(1..=65535)
+}
+
+/// `auto`, or a number. RFC 8200 §5: no link of IPv6 has less than 1,280.
+fn mtu(spot: &Spot<'_>) -> Option<u16> {
+    if !spot.is_map() && !spot.is_list() && spot.text()? == "auto" {
+        return None;
+    }
+    spot.number(1280..=9000)
+}
+
+fn offload(spot: &Spot<'_>) -> Option<(bool, bool)> {
     let mut fields = spot.fields()?;
-    let tun = fields.get("tun").and_then(|spot| spot.switch()).unwrap_or(true);
-    let udp = fields.get("udp").and_then(|spot| spot.switch()).unwrap_or(true);
+    let mut switch = |key| fields.get(key).and_then(|spot| spot.switch()).unwrap_or(true);
+    let switches = (switch("tun"), switch("udp"));
     fields.close(&[]);
-    Some(Offload { tun, udp })
+    Some(switches)
 }
 
-fn probe(spot: &Spot<'_>) -> Option<Probe> {
+/// The probes, and where their port is written.
+fn probe<'a>(spot: &Spot<'a>) -> Option<(Probe, Option<Spot<'a>>)> {
+    let mut fields = spot.fields()?;
     let default = Probe::default();
-    let ten = Duration::from_secs(10);
-    let mut fields = spot.fields()?;
-    let interval = fields.get("interval").and_then(|spot| spot.duration(Duration::from_millis(20)..=ten));
-    let timeout = fields.get("timeout").and_then(|spot| spot.duration(Duration::from_millis(10)..=ten));
-    let port = fields.get("port").and_then(|spot| spot.number(1..=65535));
+    let most = Duration::from_secs(60);
+    let interval = fields.get("interval").and_then(|spot| spot.duration(Duration::from_millis(50)..=most));
+    let interval = interval.unwrap_or(default.interval);
+    let timeout_at = fields.get("timeout");
+    let timeout = timeout_at.as_ref().and_then(|spot| spot.duration(Duration::from_millis(50)..=most));
+    if let Some(timeout) = timeout.filter(|timeout| *timeout < interval) {
+        timeout_at.as_ref().unwrap_or(spot).refuse(
+            format!("`timeout` is {timeout:?}, under `interval`, which is {interval:?}"),
+            "at least `interval`: a path would be broken between two questions",
+        );
+    }
+    let port_at = fields.get("port");
+    let port = port_at.as_ref().and_then(port).unwrap_or(default.port);
     fields.close(&[]);
-    Some(Probe {
-        interval: interval.unwrap_or(default.interval),
-        timeout: timeout.unwrap_or(default.timeout),
-        port: port.unwrap_or(default.port),
-    })
+    Some((Probe { interval, timeout: timeout.unwrap_or(default.timeout.max(interval)), port }, port_at))
 }
 
-fn port_or_off(spot: Option<Spot<'_>>, default: u16) -> Option<u16> {
-    match spot {
-        None => Some(default),
-        Some(spot) if spot.is_off() => None,
-        Some(spot) => spot.number(1..=65535),
+/// Our UDP sockets do not share a port: that of the tunnels is open at every address.
+fn one_port_each(ours: [(&Option<Spot<'_>>, &str, u16); 2]) {
+    let [(listen_at, _, listen), (probe_at, _, probe)] = ours;
+    if listen == probe {
+        if let Some(at) = probe_at.as_ref().or(listen_at.as_ref()) {
+            at.refuse(format!("`listen` and `probe.port` are both {listen}"), "one port each");
+        }
+        return;
+    }
+    for (at, word, _) in ours.into_iter().filter(|(_, _, port)| *port == RELAY_PORT) {
+        if let Some(at) = at {
+            at.refuse(format!("`{word}` is {RELAY_PORT}, the port of relays"), "another port");
+        }
     }
 }

@@ -109,6 +109,14 @@ pub(super) fn decode<'a>(
             "another address or port for one of them",
         );
     }
+    let mut behind = backends.unwrap_or_default().iter().filter(|it| udp && it.via_ingress);
+    if let Some(backend) = behind.next() {
+        let pop = backend.pop.as_deref().unwrap_or_default();
+        spot.refuse(
+            format!("backend `{}` is behind the ingress of `{pop}`, which carries TCP only", backend.id),
+            "write the backend's own `address` inside the backhaul, and its `port`",
+        );
+    }
     let listen = Listen { address, ports, protocol, security, proxy_from, limits, socket };
     Some(Placed { spot: spot.clone(), address_at, names_at, listen })
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::backend::Peers;
+use super::backend::{self, Here};
 use super::listen::{self, Placed};
-use super::{backend, check, forwarding};
+use super::{check, forwarding};
 use crate::config::certificate::Files;
 use crate::config::listen::Protocol;
 use crate::config::read::{Letters, Spot, Unique, shown, whole};
@@ -32,18 +32,12 @@ impl Read<'_> {
     }
 }
 
-/// `region` is that of backends which name none.
-pub(super) fn decode<'a>(
-    spot: &Spot<'a>,
-    region: &str,
-    peers: Peers<'_>,
-    files: &Files<'_>,
-) -> Option<Read<'a>> {
+pub(super) fn decode<'a>(spot: &Spot<'a>, here: &Here<'_>, files: &Files<'_>) -> Option<Read<'a>> {
     let mut read =
         Read { services: BTreeMap::new(), names: Unique::default(), nameless: false, listeners: Vec::new() };
     let mut backends = 0;
     for entry in spot.filled_list(MOST_SERVICES)? {
-        if let Some(service) = service(&entry, region, peers, files, &mut read) {
+        if let Some(service) = service(&entry, here, files, &mut read) {
             backends += service.backends.len();
             read.services.insert(service.name.clone(), service);
         }
@@ -57,13 +51,7 @@ pub(super) fn decode<'a>(
     Some(read)
 }
 
-fn service<'a>(
-    spot: &Spot<'a>,
-    region: &str,
-    peers: Peers<'_>,
-    files: &Files<'_>,
-    read: &mut Read<'a>,
-) -> Option<Service> {
+fn service<'a>(spot: &Spot<'a>, here: &Here<'_>, files: &Files<'_>, read: &mut Read<'a>) -> Option<Service> {
     let fields = spot.fields();
     read.nameless |= fields.is_none();
     let mut fields = fields?;
@@ -73,8 +61,7 @@ fn service<'a>(
     let name = name.zip(name_at).and_then(|(name, spot)| read.names.claim(&spot, &name).then_some(name));
     let watermark_at = fields.get("watermark");
     let before = spot.sheet().count();
-    let backends_at = fields.need("backends");
-    let backends = backends_at.as_ref().and_then(|spot| backend::list(spot, region, peers));
+    let backends = fields.need("backends").and_then(|spot| backend::list(&spot, here));
     // Levels are only judged against a weight that is really meant.
     let total = backends.as_ref().filter(|_| spot.sheet().count() == before).map(|backends| weight(backends));
     let watermark = match watermark_at {
@@ -97,13 +84,6 @@ fn service<'a>(
         listen
     });
     let udp = listen.iter().flatten().any(|listen| listen.protocol == Protocol::Udp);
-    let through_ingress = |it: &&Backend| it.remote.as_ref().is_some_and(|remote| remote.ingress);
-    let carried = backends.iter().flatten().find(through_ingress);
-    if let (true, Some(backend), Some(spot)) = (udp, carried, &backends_at) {
-        let message =
-            format!("{} is behind the ingress of another POP, which takes no UDP", shown(&backend.id));
-        spot.refuse(message, "give it its `address` in the 6PN");
-    }
     let forwarding = forwarding::decode(&mut fields, udp);
     fields.close(&[]);
     Some(Service {

@@ -9,12 +9,12 @@ mod backhaul;
 mod forwarding;
 mod listen;
 
-pub(super) use backhaul::backhaul;
+pub(super) use backhaul::{peer, section};
 pub(super) use forwarding::proxy;
 
 use crate::config::anycast::{Anycast, Damping, Drain};
 use crate::config::bgp::{Attributes, Neighbor};
-use crate::config::services::{Backend, Check, HttpProbe, Level, Probe, Remote, Service, StatusSet};
+use crate::config::services::{Backend, Check, HttpProbe, Level, Probe, Service, StatusSet};
 
 /// A key of the configuration with its old and its new value, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -195,22 +195,29 @@ fn backends(words: &mut Words, old: &[Backend], new: &[Backend]) {
 }
 
 fn backend(words: &mut Words, word: &str, old: &Backend, new: &Backend) {
-    let Backend { id: _, address, port, region, weight, soft_limit, hard_limit, country, drain, remote } =
-        old;
+    let Backend {
+        id: _,
+        address,
+        port,
+        pop,
+        via_ingress,
+        region,
+        weight,
+        soft_limit,
+        hard_limit,
+        country,
+        drain,
+    } = old;
     words.text(&format!("{word}.address"), address, &new.address);
     words.text(&format!("{word}.port"), port, &new.port);
+    words.optional(&format!("{word}.pop"), pop, &new.pop);
+    words.text(&format!("{word}.via_ingress"), via_ingress, &new.via_ingress);
     words.text(&format!("{word}.region"), region, &new.region);
     words.text(&format!("{word}.weight"), weight, &new.weight);
     words.text(&format!("{word}.soft_limit"), soft_limit, &new.soft_limit);
     words.text(&format!("{word}.hard_limit"), hard_limit, &new.hard_limit);
     words.optional(&format!("{word}.country"), country, &new.country);
     words.text(&format!("{word}.drain"), drain, &new.drain);
-    let pop = |remote: &Option<Remote>| match remote {
-        None => "here".to_owned(),
-        Some(Remote { pop, ingress: true }) => format!("{pop} through its ingress"),
-        Some(Remote { pop, ingress: false }) => pop.clone(),
-    };
-    words.compare(&format!("{word}.pop"), remote, &new.remote, pop);
 }
 
 fn check(words: &mut Words, old: &Check, new: &Check) {

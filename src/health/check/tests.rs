@@ -27,13 +27,14 @@ fn check(now: Instant) -> Check {
         id: "a".into(),
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         port: 80,
+        pop: None,
+        via_ingress: false,
         region: "sa".into(),
         weight: 2,
         soft_limit: 100,
         hard_limit: 150,
         country: None,
         drain: false,
-        remote: None,
     };
     Check::new("web".into(), backend, Arc::new(settings), now)
 }

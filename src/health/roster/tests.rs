@@ -23,13 +23,14 @@ fn plan(backends: u16, max_concurrent: usize, change: impl FnOnce(&mut Service))
         id: format!("b{number}"),
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         port: 1000 + number,
+        pop: None,
+        via_ingress: false,
         region: "sa".into(),
         weight: 1,
         soft_limit: 100,
         hard_limit: 150,
         country: None,
         drain: false,
-        remote: None,
     };
     let mut service = Service {
         name: "web".into(),

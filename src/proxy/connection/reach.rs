@@ -119,13 +119,13 @@ fn bound(shared: &Shared, service: &Service, client: &Client, now: Instant) -> O
 
 /// The backend that another POP asks for, if it may be used.
 fn named(shared: &Shared, service: &Service, id: &str, now: Instant) -> Option<(usize, Place)> {
-    let index = service.backends.iter().position(|backend| &*backend.id == id && backend.remote.is_none())?;
+    let index = service.backends.iter().position(|backend| &*backend.id == id && backend.pop.is_none())?;
     Some((index, select::take_bound(service, index, shared.ms(now)).ok()?))
 }
 
 /// Backends that are out of the question before the first attempt.
 fn barred(service: &Service, only: &Only) -> Vec<usize> {
-    let remote = service.backends.iter().enumerate().filter(|(_, backend)| backend.remote.is_some());
+    let remote = service.backends.iter().enumerate().filter(|(_, backend)| backend.pop.is_some());
     match only {
         Only::Here(_) => remote.map(|(index, _)| index).collect(),
         Only::Anywhere | Only::To(_) => Vec::new(),

@@ -26,6 +26,8 @@ impl Given {
         let backend = |number: usize| Backend {
             id: format!("web-{number}").into(),
             address: ([10, 0, 0, number as u8], 8080).into(),
+            pop: None,
+            via_ingress: false,
             region: "sa".into(),
             far: 0,
             country: None,
@@ -33,7 +35,6 @@ impl Given {
             soft_limit: 100,
             hard_limit: 150,
             drain: false,
-            remote: None,
             known: Known {
                 verdict: Verdict::Up,
                 since: now.checked_sub(Duration::from_secs(60)),

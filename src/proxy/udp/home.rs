@@ -130,6 +130,8 @@ mod tests {
         Backend {
             id: id.into(),
             address: ([192, 0, 2, 1], 53).into(),
+            pop: None,
+            via_ingress: false,
             region: "".into(),
             country: None,
             far: 0,
@@ -137,7 +139,6 @@ mod tests {
             soft_limit: 100,
             hard_limit: 0,
             drain: false,
-            remote: None,
             known: Known { verdict, ..Known::default() },
             live: Arc::default(),
         }

@@ -1,169 +1,213 @@
 //! Reads one peer of the backhaul.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Known, pop, region};
-use crate::config::backhaul::{Endpoint, Peer, Port, Protocol};
-use crate::config::base64;
-use crate::config::bgp::Secret;
-use crate::config::read::{Letters, Spot, shown, whole};
+use super::{INGRESS, port, region_code};
+use crate::config::backhaul::{Endpoint, Peer, Port, Preshared, key_octets, key_text};
+use crate::config::certificate::Files;
+use crate::config::decode::pop;
+use crate::config::listen::{Protocol, ServerName};
+use crate::config::read::{Letters, Spot, Unique, shown, whole};
 use crate::config::secret;
-use crate::config::sixpn::Place;
+use crate::config::sixpn::{Fleet, Place, RegionCode};
 
 const MOST_ENDPOINTS: usize = 8;
-const MOST_PORTS: usize = 32;
+const MOST_ALLOWED: usize = 32;
 const KEEPALIVE: Duration = Duration::from_secs(25);
 
-pub(super) fn decode(spot: &Spot<'_>, known: &mut Known, base: &Path) -> Option<Peer> {
-    let mut fields = spot.fields()?;
-    let pop = fields.need("pop").and_then(|spot| {
-        let pop = spot.name(Letters::Label, 1..=32)?;
-        if known.ours.as_ref().is_some_and(|(ours, _)| *ours == pop) {
-            spot.refuse(
-                format!("{} is this POP itself", shown(&pop)),
-                "name another POP, or leave this peer away",
-            );
-            return None;
+/// What only one POP may have.
+#[derive(Default)]
+pub(super) struct Claims {
+    pops: Unique,
+    pub(super) places: Unique,
+    keys: Unique,
+    endpoints: Unique,
+    /// Codes that are not built in, and whose they are.
+    regions: BTreeMap<RegionCode, (String, usize)>,
+}
+
+impl Claims {
+    /// Takes a code for a region; refuses a second region with it, and a second code of a region.
+    pub(super) fn region(&mut self, spot: &Spot<'_>, region: &str, code: RegionCode) -> bool {
+        let hint = "one code for each region, the same at every POP";
+        if let Some((other, line)) = self.regions.get(&code).filter(|(other, _)| other != region) {
+            spot.refuse(format!("{code} is the code of `{other}` already on line {line}"), hint);
+            return false;
         }
-        known.pops.claim(&spot, &pop).then_some(pop)
-    });
-    let name = fields.need("region").and_then(|spot| pop::region(&spot));
-    let code_at = fields.get("region_code");
-    let region = name.as_ref().and_then(|name| region(name, code_at.as_ref(), fields.spot()));
-    let number_at = fields.need("number");
-    let number = number_at.as_ref().and_then(|spot| spot.number(0..=255));
-    let place = region.zip(number).map(|(region, pop)| Place { region, pop });
-    if let (Some(place), Some(spot)) = (place, &number_at) {
-        if known.ours.as_ref().is_some_and(|(_, ours)| *ours == place) {
-            spot.refuse(
-                format!("{place} is this POP's own place"),
-                "every POP of a region has a number of its own",
-            );
-        } else {
-            known.places.claim(spot, &place.to_string());
+        let mut others = self.regions.iter().filter(|(other, _)| **other != code);
+        if let Some((other, (_, line))) = others.find(|(_, (name, _))| name == region) {
+            spot.refuse(format!("`{region}` has the code {other} already on line {line}"), hint);
+            return false;
         }
+        self.regions.entry(code).or_insert_with(|| (region.to_owned(), spot.at().line));
+        true
     }
-    let mut key = |at: Option<Spot<'_>>| {
-        let spot = at?;
-        let key = public_key(&spot)?;
-        known.keys.claim(&spot, &base64::encode(&key)).then_some(key)
-    };
-    let public_key = key(fields.need("public_key"));
-    let next_public_key = key(fields.get("next_public_key"));
-    fields.never(
-        "private_key",
-        "keys never stand in the configuration",
-        "a peer's private key is nobody's but its own",
-    );
-    fields.never(
-        "preshared_key",
-        "secrets never stand in the configuration",
-        "name its file with `preshared_key_file`",
-    );
-    let preshared_key = fields.get("preshared_key_file").and_then(|spot| preshared(&spot, base));
-    let endpoints = fields.get("endpoints").and_then(|spot| spot.list(MOST_ENDPOINTS)).unwrap_or_default();
-    let endpoints = endpoints.iter().filter_map(endpoint).collect();
-    let ingress = fields.get("ingress").and_then(|spot| spot.number(1..=65535)).unwrap_or(8082);
+}
+
+/// The peer's name, as far as it can be read, and the peer. `own` is our POP's id.
+pub(super) fn decode(
+    spot: &Spot<'_>,
+    own: Option<&str>,
+    fleet: Option<Fleet>,
+    files: &Files<'_>,
+    claims: &mut Claims,
+) -> (Option<String>, Option<Peer>) {
+    let Some(mut fields) = spot.fields() else { return (None, None) };
+    let pop_at = fields.need("pop");
+    let name = pop_at.as_ref().and_then(|spot| spot.name(Letters::Label, 1..=32));
+    let sound = name.as_ref().zip(pop_at.as_ref()).is_some_and(|(name, spot)| {
+        if own == Some(name) {
+            spot.refuse(format!("`{name}` is this POP itself"), "peers are the other POPs: remove the entry");
+        }
+        claims.pops.claim(spot, name) && own != Some(name)
+    });
+    let region = fields.need("region").and_then(|spot| pop::region(&spot));
+    let code = region_code(&mut fields, region.as_deref(), claims);
+    let place = fields.need("number").and_then(|spot| {
+        let place = Place { region: code?, pop: spot.number(0..=255)? };
+        claims.places.claim(&spot, &place.to_string()).then_some(place)
+    });
+    let public_key = fields.need("public_key").and_then(|spot| public_key(&spot, claims));
+    let next_public_key = fields.get("next_public_key").and_then(|spot| self::public_key(&spot, claims));
+    let hint = "write it to a file and name it with `preshared_key_file`";
+    fields.never("preshared_key", "secrets never stand in the configuration", hint);
+    let preshared = fields.get("preshared_key_file").and_then(|spot| preshared(&spot, files));
+    let endpoints = fields.get("endpoints").and_then(|spot| endpoints(&spot, fleet, claims));
+    let ingress = fields.get("ingress").and_then(|spot| port(&spot)).unwrap_or(INGRESS);
     let keepalive = match fields.get("keepalive") {
         None => Some(KEEPALIVE),
-        Some(spot) if spot.is_off() => None,
-        Some(spot) => spot.duration(Duration::from_secs(1)..=Duration::from_secs(65_535)),
+        Some(spot) => keepalive(&spot),
     };
-    let allow = fields.get("allow").and_then(|spot| spot.list(MOST_PORTS)).unwrap_or_default();
-    let allow = allow.iter().filter_map(port).collect();
+    let allow = fields.get("allow").and_then(|spot| allow(&spot)).unwrap_or_default();
     fields.close(&[]);
-    Some(Peer {
-        pop: pop?,
-        region: name?,
-        place: place?,
-        public_key: public_key?,
-        next_public_key,
-        preshared_key,
-        endpoints,
-        ingress,
-        keepalive,
-        allow,
-    })
+    let peer = (|| {
+        Some(Peer {
+            pop: name.clone().filter(|_| sound)?,
+            region: region?,
+            place: place?,
+            public_key: public_key?,
+            next_public_key,
+            preshared,
+            endpoints: endpoints.unwrap_or_default(),
+            ingress,
+            keepalive,
+            allow,
+        })
+    })();
+    (name, peer)
 }
 
-fn public_key(spot: &Spot<'_>) -> Option<[u8; 32]> {
-    let text = spot.text()?;
-    let key = base64::decode(text).and_then(|octets| <[u8; 32]>::try_from(octets).ok());
-    if key.is_none() {
-        let hint = "32 octets in base64, as `edgeproxy sixpn key` or `wg pubkey` prints them";
-        spot.refuse(format!("{} is no public key", shown(text)), hint);
-    }
-    // A key of zeroes is nobody's (RFC 7748 §6.1), and a way to make every handshake the same.
-    if key == Some([0; 32]) {
-        spot.refuse("a public key of zeroes", "the key that the peer's `edgeproxy status` shows");
-        return None;
-    }
-    key
-}
-
-fn preshared(spot: &Spot<'_>, base: &Path) -> Option<Secret> {
-    let path = base.join(spot.line(4096)?);
-    let read = secret::read(&path).and_then(|secret| {
-        let text = std::str::from_utf8(secret.expose()).ok();
-        let key = text.and_then(base64::decode).filter(|octets| octets.len() == 32);
-        let wrong = format!("{} holds no preshared key", path.display());
-        key.map(Secret::new)
-            .ok_or_else(|| secret::refusal(wrong, "32 octets in base64, as `wg genpsk` prints them"))
-    });
-    read.map_err(|refusal| spot.refuse(refusal.message, refusal.hint)).ok()
-}
-
-fn endpoint(spot: &Spot<'_>) -> Option<Endpoint> {
-    let text = spot.text()?;
-    if let Ok(address) = text.parse::<std::net::SocketAddr>() {
-        let ip = address.ip();
-        if ip.is_unspecified() || ip.is_multicast() || address.port() == 0 {
-            spot.refuse(
-                format!("nobody can be reached at {address}"),
-                "the peer's address outside, with its UDP port",
-            );
-            return None;
-        }
-        return Some(Endpoint::Address(address));
-    }
-    let hint = "`192.0.2.7:51820`, `[2001:db8::7]:51820` or `fra1.example.net:51820`";
-    let Some((name, port)) = text.rsplit_once(':') else {
-        spot.refuse(format!("{} has no port", shown(text)), hint);
+fn public_key(spot: &Spot<'_>, claims: &mut Claims) -> Option<[u8; 32]> {
+    let Some(key) = key_octets(spot.line(256)?).filter(|key| *key != [0; 32]) else {
+        spot.refuse(
+            "no public key: 32 octets in base64 are expected, and not all of them zero",
+            "`edgeproxy sixpn key FILE` prints it at that POP, and so does `wg pubkey`",
+        );
         return None;
     };
-    let port = whole(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-    let label = |label: &str| {
-        let letters =
-            label.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'-' || letter == b'_');
-        (1..=63).contains(&label.len()) && letters && !label.starts_with('-')
-    };
-    // What looks like an address with a slip in it is no name.
-    let is_name = name.len() <= 253
-        && name.trim_end_matches('.').split('.').all(label)
-        && !name.bytes().all(|letter| letter.is_ascii_digit() || letter == b'.');
-    match port.filter(|_| is_name) {
-        Some(port) => Some(Endpoint::Name(name.to_ascii_lowercase(), port)),
-        None => {
-            spot.refuse(format!("{} is no address with a port, and no name with one", shown(text)), hint);
+    claims.keys.claim(spot, &key_text(&key)).then_some(key)
+}
+
+fn preshared(spot: &Spot<'_>, files: &Files<'_>) -> Option<Preshared> {
+    match secret::key(&files.path(spot.line(4096)?)) {
+        Ok(octets) => Some(Preshared::new(octets)),
+        Err(refusal) => {
+            spot.refuse(refusal.message, refusal.hint);
             None
         }
     }
 }
 
-fn port(spot: &Spot<'_>) -> Option<Port> {
-    let text = spot.text()?;
-    let protocol = |word| match word {
-        "tcp" => Some(Protocol::Tcp),
-        "udp" => Some(Protocol::Udp),
-        _ => None,
-    };
-    let number = |text| whole(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-    let read = text
-        .split_once('/')
-        .and_then(|(word, port)| Some(Port { protocol: protocol(word)?, port: number(port)? }));
-    if read.is_none() {
-        spot.refuse(format!("{} is no port", shown(text)), "`tcp/8081` or `udp/53`");
+fn endpoints(spot: &Spot<'_>, fleet: Option<Fleet>, claims: &mut Claims) -> Option<Vec<Endpoint>> {
+    let mut endpoints = Vec::new();
+    for spot in spot.list(MOST_ENDPOINTS)? {
+        if let Some(endpoint) = endpoint(&spot, fleet)
+            && claims.endpoints.claim(&spot, &endpoint.to_string())
+        {
+            endpoints.push(endpoint);
+        }
     }
-    read
+    Some(endpoints)
+}
+
+fn endpoint(spot: &Spot<'_>, fleet: Option<Fleet>) -> Option<Endpoint> {
+    let text = spot.line(300)?;
+    if let Ok(socket) = text.parse::<SocketAddr>() {
+        let (ip, port) = (socket.ip(), socket.port());
+        let wrong = match ip {
+            _ if port == 0 => "has no port",
+            _ if ip.is_unspecified() => "is the unspecified address",
+            _ if ip.is_multicast() => "is a multicast address",
+            IpAddr::V4(Ipv4Addr::BROADCAST) => "is the broadcast address",
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "is an IPv4 address in IPv6 clothes",
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                "is a link-local address, which needs an interface"
+            }
+            IpAddr::V6(v6) if fleet.is_some_and(|fleet| fleet.contains(v6)) => {
+                "is inside the fleet: a tunnel cannot be reached through itself"
+            }
+            _ => return Some(Endpoint::Address(SocketAddr::new(ip, port))),
+        };
+        spot.refuse(
+            format!("{} {wrong}", shown(text)),
+            "an address and UDP port outside, such as `192.0.2.7:51820`",
+        );
+        return None;
+    }
+    let hint = match text.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(ip)) => format!("write `{ip}:51820`"),
+        Ok(IpAddr::V6(ip)) => format!("write `\"[{ip}]:51820\"`"),
+        Err(_) => "`192.0.2.7:51820`, `\"[2001:db8::7]:51820\"` or `fra1.example.net:51820`".to_owned(),
+    };
+    let parts = text.rsplit_once(':').filter(|(name, _)| !name.starts_with('*'));
+    let name = parts.and_then(|(name, _)| ServerName::read(name));
+    let port = parts.and_then(|(_, port)| whole(port)).filter(|port| (1..=65535).contains(port));
+    match name.zip(port) {
+        Some((name, port)) => Some(Endpoint::Name(name.0, port as u16)),
+        None => {
+            spot.refuse(format!("expected an address or a name with a port, found {}", shown(text)), hint);
+            None
+        }
+    }
+}
+
+/// In whole seconds, which is all that the kernel's WireGuard takes.
+fn keepalive(spot: &Spot<'_>) -> Option<Duration> {
+    if spot.is_off() {
+        return None;
+    }
+    let keepalive = spot.duration(Duration::from_secs(1)..=Duration::from_secs(65535))?;
+    if keepalive.subsec_nanos() > 0 {
+        spot.refuse(format!("{keepalive:?} is no whole number of seconds"), "such as `25s`, or `off`");
+    }
+    Some(keepalive)
+}
+
+fn allow(spot: &Spot<'_>) -> Option<Vec<Port>> {
+    let mut unique = Unique::default();
+    let mut allow = Vec::new();
+    for spot in spot.list(MOST_ALLOWED)? {
+        let Some(text) = spot.text() else { continue };
+        let parts = text.split_once('/');
+        let protocol = parts.and_then(|(protocol, _)| match protocol {
+            "tcp" => Some(Protocol::Tcp),
+            "udp" => Some(Protocol::Udp),
+            _ => None,
+        });
+        let port = parts.and_then(|(_, port)| whole(port)).filter(|port| (1..=65535).contains(port));
+        match protocol.zip(port) {
+            Some((protocol, port)) if unique.claim(&spot, text) => {
+                allow.push(Port { protocol, port: port as u16 });
+            }
+            Some(_) => {}
+            None => spot.refuse(
+                format!("expected a protocol and a port, found {}", shown(text)),
+                "`tcp/8081` or `udp/53`",
+            ),
+        }
+    }
+    allow.sort_unstable_by_key(|it| (it.protocol, it.port));
+    Some(allow)
 }

@@ -14,13 +14,13 @@ const MOST_PORTS_IN_ALL: usize = 65_536;
 /// What a name leads by: an address and protocol, and the name; None is whatever nobody claims.
 type Way<'p> = (IpAddr, Protocol, Option<&'p ServerName>);
 
-/// `anycast` are the prefixes, None if some could not be read; `taken` what else this process listens on over TCP,
-/// with its word.
+/// `anycast` are the prefixes, None if some could not be read; `taken` what else this process listens on, with its
+/// word.
 pub(in crate::config::decode) fn together(
     services: &Spot<'_>,
     placed: &[Placed<'_>],
     anycast: Option<&BTreeMap<AnycastPrefix, Anycast>>,
-    taken: &[(SocketAddr, &str)],
+    taken: &[(SocketAddr, Protocol, &str)],
 ) {
     let ports: usize = placed.iter().map(|it| it.listen.ports.len()).sum();
     if ports > MOST_PORTS_IN_ALL {
@@ -56,13 +56,14 @@ fn reachable(this: &Placed<'_>, anycast: Option<&BTreeMap<AnycastPrefix, Anycast
     }
 }
 
-fn free(this: &Placed<'_>, taken: &[(SocketAddr, &str)]) {
-    let Listen { address, ports, protocol: Protocol::Tcp, .. } = &this.listen else { return };
+fn free(this: &Placed<'_>, taken: &[(SocketAddr, Protocol, &str)]) {
+    let Listen { address, ports, protocol, .. } = &this.listen;
     let covers = |it: IpAddr| {
         let wide = it.is_unspecified() || address.is_unspecified();
         it == *address || (wide && Family::of(it) == Family::of(*address))
     };
-    if let Some((socket, word)) = taken.iter().find(|(it, _)| ports.contains(&it.port()) && covers(it.ip())) {
+    let mut taken = taken.iter().filter(|(_, its, _)| its == protocol);
+    if let Some((socket, _, word)) = taken.find(|(it, ..)| ports.contains(&it.port()) && covers(it.ip())) {
         this.address_at.refuse(
             format!("port {} at {address} is taken by `{word}`", socket.port()),
             format!("another port here, or for `{word}`"),

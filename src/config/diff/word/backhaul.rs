@@ -1,19 +1,24 @@
-//! The words of the backhaul that differ.
+//! The words of the backhaul that differ, and those of one peer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Word, Words};
-use crate::config::backhaul::{Backhaul, Offload, Peer, Probe};
+use crate::config::backhaul::{Backhaul, Peer, Probe, key_text};
 
-/// The words that a reload changes, and those that it cannot: the interface and the port are made at the start.
-pub(in crate::config::diff) fn backhaul(
-    old: Option<&Backhaul>,
-    new: Option<&Backhaul>,
+/// The words that a reload changes, and those that it cannot: what packets inside are made of and where they come in.
+pub(in crate::config::diff) fn section(
+    old: Option<&Arc<Backhaul>>,
+    new: Option<&Arc<Backhaul>>,
 ) -> (Vec<Word>, Vec<Word>) {
-    let mut restart = Words::default();
-    let (mut words, there) = (Words::default(), |it: &bool| if *it { "there" } else { "none" }.to_owned());
-    restart.compare("backhaul", &old.is_some(), &new.is_some(), there);
-    let (Some(old), Some(new)) = (old, new) else { return (words.done(), restart.done()) };
+    let (mut words, mut restart) = (Words::default(), Words::default());
+    let (Some(old), Some(new)) = (old, new) else {
+        let set = |it: &Option<&Arc<Backhaul>>| {
+            it.map_or("off".to_owned(), |it| format!("{} at {}", it.fleet, it.place))
+        };
+        restart.compare("backhaul", &old, &new, set);
+        return (words.done(), restart.done());
+    };
     let Backhaul {
         fleet,
         place,
@@ -23,72 +28,61 @@ pub(in crate::config::diff) fn backhaul(
         interface,
         listen,
         mtu,
-        offload,
+        offload_tun,
+        offload_udp,
         ingress,
         relay,
         probe,
-        peers,
-    } = old;
+        peers: _,
+    } = &**old;
     restart.text("backhaul.fleet", fleet, &new.fleet);
     restart.text("backhaul.number", place, &new.place);
-    restart.debug("backhaul.backend", backend, &new.backend);
+    restart.text("backhaul.backend", backend, &new.backend);
     restart.text("backhaul.interface", interface, &new.interface);
     restart.text("backhaul.listen", listen, &new.listen);
-    let Offload { tun, udp } = offload;
-    restart.text("backhaul.offload.tun", tun, &new.offload.tun);
-    restart.text("backhaul.offload.udp", udp, &new.offload.udp);
-
-    let path = |it: &Option<std::path::PathBuf>| {
-        it.as_ref().map_or("none".to_owned(), |it| it.display().to_string())
-    };
-    words.compare("backhaul.private_key_file", private_key_file, &new.private_key_file, path);
-    words.compare("backhaul.next_private_key_file", next_private_key_file, &new.next_private_key_file, path);
-    words.compare("backhaul.mtu", mtu, &new.mtu, |it| it.map_or("auto".to_owned(), |it| it.to_string()));
-    words.compare("backhaul.ingress", ingress, &new.ingress, |it| {
-        it.map_or("off".to_owned(), |it| it.to_string())
-    });
-    words.text("backhaul.relay", relay, &new.relay);
+    let auto = |it: &Option<u16>| it.map_or("auto".to_owned(), |mtu| mtu.to_string());
+    restart.compare("backhaul.mtu", mtu, &new.mtu, auto);
+    restart.text("backhaul.offload.tun", offload_tun, &new.offload_tun);
+    restart.text("backhaul.offload.udp", offload_udp, &new.offload_udp);
+    let off = |it: &Option<u16>| it.map_or("off".to_owned(), |port| port.to_string());
+    restart.compare("backhaul.ingress", ingress, &new.ingress, off);
     let Probe { interval, timeout, port } = probe;
-    words.debug("backhaul.probe.interval", interval, &new.probe.interval);
-    words.debug("backhaul.probe.timeout", timeout, &new.probe.timeout);
     restart.text("backhaul.probe.port", port, &new.probe.port);
 
-    let by_pop = |peers: &[Peer]| -> BTreeMap<String, Peer> {
-        peers.iter().map(|peer| (peer.pop.clone(), peer.clone())).collect()
-    };
-    let (old, new) = (by_pop(peers), by_pop(&new.peers));
-    for pop in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-        let word = format!("backhaul.peers.{pop}");
-        match (old.get(pop), new.get(pop)) {
-            (Some(old), Some(new)) => peer(&mut words, &word, old, new),
-            (old, new) => words.compare(&word, &old.is_some(), &new.is_some(), there),
-        }
-    }
+    words.debug("backhaul.probe.interval", interval, &new.probe.interval);
+    words.debug("backhaul.probe.timeout", timeout, &new.probe.timeout);
+    words.text("backhaul.relay", relay, &new.relay);
+    let file = |it: &PathBuf| it.display().to_string();
+    words.compare("backhaul.private_key_file", private_key_file, &new.private_key_file, file);
+    let next = |it: &Option<PathBuf>| it.as_ref().map_or("none".to_owned(), file);
+    words.compare("backhaul.next_private_key_file", next_private_key_file, &new.next_private_key_file, next);
     (words.done(), restart.done())
 }
 
-fn peer(words: &mut Words, word: &str, old: &Peer, new: &Peer) {
+/// The words of a peer that differ.
+pub(in crate::config::diff) fn peer(old: &Peer, new: &Peer) -> Vec<Word> {
     let Peer {
         pop: _,
         region,
         place,
         public_key,
         next_public_key,
-        preshared_key,
+        preshared,
         endpoints,
         ingress,
         keepalive,
         allow,
     } = old;
-    words.text(&format!("{word}.region"), region, &new.region);
-    words.text(&format!("{word}.number"), place, &new.place);
-    words.hidden(&format!("{word}.public_key"), Some(public_key), Some(&new.public_key));
-    words.hidden(&format!("{word}.next_public_key"), next_public_key.as_ref(), new.next_public_key.as_ref());
-    words.hidden(&format!("{word}.preshared_key_file"), preshared_key.as_ref(), new.preshared_key.as_ref());
-    words.list(&format!("{word}.endpoints"), endpoints, &new.endpoints);
-    words.text(&format!("{word}.ingress"), ingress, &new.ingress);
-    let off =
-        |it: &Option<std::time::Duration>| it.map_or("off".to_owned(), crate::config::duration::written);
-    words.compare(&format!("{word}.keepalive"), keepalive, &new.keepalive, off);
-    words.list(&format!("{word}.allow"), allow, &new.allow);
+    let mut words = Words::default();
+    words.text("region", region, &new.region);
+    words.text("number", place, &new.place);
+    words.compare("public_key", public_key, &new.public_key, key_text);
+    let next = |it: &Option<[u8; 32]>| it.as_ref().map_or("none".to_owned(), key_text);
+    words.compare("next_public_key", next_public_key, &new.next_public_key, next);
+    words.hidden("preshared_key_file", preshared.as_ref(), new.preshared.as_ref());
+    words.list("endpoints", endpoints, &new.endpoints);
+    words.text("ingress", ingress, &new.ingress);
+    words.or_off("keepalive", keepalive.unwrap_or_default(), new.keepalive.unwrap_or_default());
+    words.list("allow", allow, &new.allow);
+    words.done()
 }

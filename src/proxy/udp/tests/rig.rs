@@ -59,6 +59,8 @@ impl Echo {
         Backend {
             id: self.name.into(),
             address: self.address,
+            pop: None,
+            via_ingress: false,
             region: "".into(),
             country: None,
             far: 0,
@@ -66,7 +68,6 @@ impl Echo {
             soft_limit: 100,
             hard_limit,
             drain: false,
-            remote: None,
             known: Known { verdict: Verdict::Up, ..Known::default() },
             live: Arc::default(),
         }
