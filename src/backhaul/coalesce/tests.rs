@@ -192,6 +192,18 @@ fn datagrams_of_one_length_and_a_shorter_one_go_together() {
 }
 
 #[test]
+fn nothing_overtakes_a_packet_whose_flow_cannot_be_told() {
+    let data = |n: u32| packet(1, TCP, n * 100, ACK, &[7; 100]);
+    let mut fragment = packet(1, UDP, 0, 0, &[7; 100]);
+    fragment[6] = 44;
+    for between in [fragment, vec![0x60; 7]] {
+        let sent = [data(0), between, data(1)];
+        let mut groups = 0;
+        assert_eq!(through(&sent, &mut groups), sent);
+    }
+}
+
+#[test]
 fn what_the_interface_does_not_take_is_not_made() {
     let sent: Vec<Vec<u8>> =
         (0..8).map(|n| packet(1, if n < 4 { TCP } else { UDP }, n % 4 * 100, ACK, &[7; 100])).collect();
