@@ -9,6 +9,7 @@ mod flows;
 mod histogram;
 mod measures;
 mod mesh;
+mod processes;
 mod soak;
 mod trial;
 

@@ -1,8 +1,14 @@
 //! The tools for tunnels on tunnels of others: two wireguard-go, a path between them that is cut and made bad, attacks.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use netlab::bench::backhaul::packets::{self, Offered};
+use netlab::bench::backhaul::pair::Pair;
+use netlab::bench::backhaul::peer::Peer;
+use netlab::bench::backhaul::stream;
 use netlab::runner;
 use netlab::scenario::Scenario;
 use netlab::sys::namespace::is_root;
@@ -94,6 +100,24 @@ fn a_path_is_cut_and_healed_and_what_is_lost_is_counted() {
 }
 
 #[test]
+fn what_a_cut_loses_is_seen() {
+    if is_skipped("what_a_cut_loses_is_seen") {
+        return;
+    }
+    let why = passes_not(
+        r#"
+  - do: { traffic: { name: stream, from: a, target: "[fd5a:1c7e:92b4:1021::1]:7", sources: ["[fd5a:1c7e:92b4:1011::1]:0"], rate: 500 } }
+  - expect: { traffic: { name: stream, answered: 100 }, within: 10s }
+  - do: { cut_path: { between: [a, b], one_way: true } }
+  - do: { mark: cut }
+  - do: { wait: 1s }
+  - loss: { figure: lost, traffic: stream, since: cut, most: 100 }
+"#,
+    );
+    assert!(why.contains("at most 100 may be"), "{why}");
+}
+
+#[test]
 fn a_bad_path_loses_doubles_and_reorders() {
     if is_skipped("a_bad_path_loses_doubles_and_reorders") {
         return;
@@ -166,6 +190,36 @@ fn forged_replayed_and_spoofed_datagrams_come_to_nothing() {
   - expect: { wireguard: { at: b, peer: a, endpoint: "10.1.0.2:51820" } }
 "#,
     );
+}
+
+#[test]
+fn every_column_of_the_bench_works() {
+    if is_skipped("every_column_of_the_bench_works") {
+        return;
+    }
+    let work = std::env::temp_dir().join(format!("netlab-{}-tunnels-bench", std::process::id()));
+    let window = Duration::from_millis(300);
+    let pair = Pair::start(Peer::WireguardGo, &work, None).unwrap();
+    let streamed = stream::measure(&pair, window).unwrap();
+    assert!(streamed.work > 0.0 && streamed.cpu > 0.0 && streamed.retransmits.is_some(), "{streamed:?}");
+    let steady = packets::measure(&pair, Offered::steady(500), window).unwrap();
+    assert!(steady.work > 50.0 && steady.cpu > 0.0 && steady.resident_kib > 1_000.0, "{steady:?}");
+    drop(pair);
+    let pair = Pair::start(Peer::WireguardGo, &work, None).unwrap();
+    let flood = packets::measure(&pair, Offered::flood(20_000), window).unwrap();
+    assert!(flood.work > 0.0 && flood.sent >= flood.work * 0.9, "{flood:?}");
+    drop(pair);
+    let _ = std::fs::remove_dir_all(work);
+}
+
+#[test]
+fn every_scenario_can_be_read() {
+    for folder in ["scenarios", "benches"] {
+        let listing = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+        for entry in listing {
+            Scenario::load(&entry.unwrap().path()).unwrap();
+        }
+    }
 }
 
 #[test]
