@@ -8,8 +8,10 @@ use super::quality::{Averages, Quality};
 
 /// With more lost than this, of the last few dozen, a path carries probes and not clients.
 const MOST_LOSS: f64 = 0.25;
-/// Another address of a peer that never answered is tried after this.
-const NEXT_ADDRESS: Duration = Duration::from_secs(2);
+/// Where nothing has ever come through, another way is tried after this.
+const FIRST: Duration = Duration::from_secs(2);
+/// For so long a peer that never answered is not looked for through others.
+const START: Duration = Duration::from_secs(10);
 /// Answers from outside, one after the other, before the direct way is believed again.
 const PROOF: u32 = 5;
 /// How long the direct way is left alone after the tunnel failed there while its probes went through; doubles.
@@ -66,6 +68,7 @@ pub struct Link {
     /// Counts choices; the plane follows each of them once.
     turn: u64,
     chosen: Instant,
+    made: Instant,
     inside: Quality,
     outside: Vec<(SocketAddr, Quality)>,
     ever: bool,
@@ -80,6 +83,7 @@ impl Link {
             way: Way::Direct(None),
             turn: 0,
             chosen: now,
+            made: now,
             inside: Quality::default(),
             outside: Vec::new(),
             ever: false,
@@ -147,8 +151,10 @@ impl Link {
         let limit = self.limit(interval);
         let silent = self.inside.silence(now) >= limit;
         let since = now.saturating_duration_since(self.chosen);
+        // Where a session has been, an answer takes a round trip. Where none has, there must be time for a handshake.
+        let patience = if self.ever { limit } else { FIRST };
         match &self.way {
-            Way::Direct(at) if silent && since >= limit => {
+            Way::Direct(at) if silent && since >= patience => {
                 let at = *at;
                 let alive = |(address, quality): &&(SocketAddr, Quality)| {
                     Some(*address) != at
@@ -161,7 +167,9 @@ impl Link {
                     let address = *address;
                     return self.choose(Way::Direct(Some(address)), now);
                 }
-                if let Some(relay) = relays.first() {
+                // Who never answered may not have started yet, as long as its machine answers outside.
+                let starts = !self.ever && (now < self.made + START || self.is_outside_alive(now, limit));
+                if let Some(relay) = relays.first().filter(|_| !starts) {
                     let tunnel_alone = self.is_outside_alive(now, limit);
                     self.rested = tunnel_alone.then_some(now);
                     return self.choose(Way::Relay(relay.clone()), now);
@@ -169,10 +177,16 @@ impl Link {
                 let next =
                     self.outside.iter().position(|(address, _)| Some(*address) == at).map_or(0, |at| at + 1);
                 let next = self.outside.get(next).or(self.outside.first()).map(|(address, _)| *address);
-                if since >= NEXT_ADDRESS && next != at {
-                    return self.choose(Way::Direct(next), now);
+                if since < FIRST {
+                    return false;
                 }
-                false
+                if next == at {
+                    // Chosen again: its plane begins a handshake, should the peer have lost its session.
+                    self.turn += 1;
+                    self.chosen = now;
+                    return true;
+                }
+                self.choose(Way::Direct(next), now)
             }
             Way::Relay(relay) => {
                 let proven = |(_, quality): &&(SocketAddr, Quality)| {
@@ -190,12 +204,12 @@ impl Link {
                     return self.choose(Way::Direct(Some(address)), now);
                 }
                 // The relay has failed as well, or says that it no longer reaches the peer.
-                if (silent && since >= limit) || !relays.contains(relay) {
+                if (silent && since >= patience) || !relays.contains(relay) {
                     let other = relays.iter().find(|other| *other != relay).cloned();
                     let first = self.outside.first().map(|(address, _)| *address);
                     return match other {
                         Some(other) => self.choose(Way::Relay(other), now),
-                        None if silent && since >= limit => self.choose(Way::Direct(first), now),
+                        None if silent && since >= patience => self.choose(Way::Direct(first), now),
                         None => false,
                     };
                 }

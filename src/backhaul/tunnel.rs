@@ -237,6 +237,12 @@ impl Tunnel {
         self.endpoint = endpoint;
     }
 
+    /// The way to the peer is another, or it is silent: a handshake is tried soon.
+    pub fn hurry(&mut self) {
+        let now = self.now;
+        self.sessions.iter_mut().for_each(|session| session.hurry(now));
+    }
+
     /// Packets are not padded beyond this from now on.
     pub fn set_mtu(&mut self, mtu: usize) {
         self.config.mtu = mtu;

@@ -97,7 +97,12 @@ pub(super) async fn live(
         Err(error) => End::because(Kind::Starved, error.to_string()),
     };
     drop(fallen);
-    finish(&shared, entry, &end);
+    // Another POP looks whether the ingress is there, several times a second, and says nothing.
+    let said_nothing =
+        matches!(end.kind, Kind::ClientLeft | Kind::ClientReset) && entry.service.get().is_none();
+    if !(said_nothing && matches!(door.entrance, Entrance::Ingress)) {
+        finish(&shared, entry, &end);
+    }
 }
 
 /// Counts an end and logs it.

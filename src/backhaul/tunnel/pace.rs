@@ -19,23 +19,26 @@ pub(super) struct Pace {
     made: Option<(Instant, bool)>,
     /// Differs between the two ends, so that they do not stay in step.
     seed: u32,
+    /// Somebody doubts the session: it is renewed whatever its age.
+    doubted: bool,
     /// An attempt of ours is open.
     pub(super) open: bool,
 }
 
 impl Pace {
     pub(super) fn new(seed: u32) -> Self {
-        Self { next: None, wait: FIRST, made: None, seed: seed | 1, open: false }
+        Self { next: None, wait: FIRST, made: None, seed: seed | 1, doubted: false, open: false }
     }
 
     /// Whether a handshake should begin now. `alive`: there is a session to send on.
     pub(super) fn is_due(&self, now: Instant, alive: bool) -> bool {
         let rested = self.next.is_none_or(|next| now >= next);
-        rested
-            && !self.made.is_some_and(|(made, ours)| {
+        let due = self.doubted
+            || !self.made.is_some_and(|(made, ours)| {
                 let age = now.saturating_duration_since(made);
                 alive && age < if ours { RENEW } else { RENEW_OTHER }
-            })
+            });
+        rested && due
     }
 
     /// An initiation goes out.
@@ -47,6 +50,7 @@ impl Pace {
         let jitter = self.wait * (self.seed % 256) / 1024;
         self.next = Some(now + (self.wait - jitter));
         self.wait = (self.wait * 2).min(MOST);
+        self.doubted = false;
         self.open = true;
     }
 
@@ -56,11 +60,18 @@ impl Pace {
         self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
     }
 
+    /// The session is in doubt.
+    pub(super) fn again(&mut self, now: Instant) {
+        self.doubted = true;
+        self.soon(now);
+    }
+
     /// A session was made.
     pub(super) fn made(&mut self, now: Instant, ours: bool) {
         self.made = Some((now, ours));
         self.wait = FIRST;
         self.next = None;
+        self.doubted = false;
         self.open = false;
     }
 }

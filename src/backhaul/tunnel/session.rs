@@ -196,6 +196,11 @@ impl Session {
         self.pace.tried(now);
     }
 
+    /// The peer may have lost its session: another handshake soon, whatever the age of this one.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.pace.again(now);
+    }
+
     /// Keys that are no longer wanted are still opened with for ten seconds.
     pub(super) fn retire(&mut self, now: Instant) {
         self.until.get_or_insert(now + Duration::from_secs(10));

