@@ -195,7 +195,7 @@ impl Appliance {
         let (paths, path_health) = watch::channel(Arc::new(Paths { probing: true, ..Paths::default() }));
         let (orders, drained) = watch::channel(Arc::new(ledger::Drains::new()));
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let tunnels = config.backhaul.clone().map(|section| watch::channel(section));
+        let tunnels = config.backhaul.clone().map(watch::channel);
         let (tunnels, tunnel_config) = tunnels.unzip();
         // Rooms → operators.
         let (linked, links) = watch::channel(Arc::new(BackhaulStatus::default()));

@@ -25,7 +25,7 @@ pub fn rules(backhaul: &Backhaul) -> String {
     line(format!("    iifname != {{ \"{interface}\", \"lo\" }} ip6 saddr {fleet} counter drop"));
     line("  }\n  chain infrastructure {".to_owned());
     line("    ct state established,related accept".to_owned());
-    line("    meta l4proto ipv6-icmp accept".to_owned());
+    line("    meta l4proto 58 accept".to_owned());
     line(format!("    udp dport {} accept", probe.port));
     line(format!("    udp dport {RELAY_PORT} accept"));
     if let Some(ingress) = ingress {

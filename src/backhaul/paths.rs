@@ -41,6 +41,8 @@ use crate::observe::status::backhaul::BackhaulStatus;
 
 /// How often is looked at the time, and said what changed.
 const LOOK: Duration = Duration::from_millis(50);
+/// A look that comes later than this was held up.
+const LATE: Duration = Duration::from_millis(150);
 /// How often operators are told.
 const TELL: Duration = Duration::from_millis(500);
 /// How often the MTU of the underlay is asked for, and the interface is looked at.
@@ -82,6 +84,9 @@ pub struct Paths {
     shape: Shape,
     /// Backends of others, by service, id and POP.
     remote: Vec<(Arc<str>, Arc<str>, Name)>,
+    /// When the time was looked at last, and until when silence means nothing.
+    looked: Instant,
+    deaf_until: Instant,
     /// What the packet filter lacks.
     unguarded: Option<String>,
 }
@@ -108,6 +113,8 @@ impl Paths {
             resolver: Resolver::default(),
             shape,
             remote: Vec::new(),
+            looked: now,
+            deaf_until: now,
             unguarded: None,
             ends,
         })
@@ -136,16 +143,6 @@ impl Paths {
                     filter::remove().await;
                     return Ok(());
                 }
-                Ok((length, from)) = self.socket.recv_from(&mut datagram) => {
-                    self.receive(&datagram[..length], from);
-                    // What came with it is taken before anything is decided: late is not lost.
-                    for _ in 0..256 {
-                        let Ok((length, from)) = self.socket.try_recv_from(&mut datagram) else { break };
-                        self.receive(&datagram[..length], from);
-                    }
-                    self.say();
-                }
-                () = self.carry.turn(&self.fabric) => {}
                 () = sleep_until(due.into()) => self.post(),
                 _ = look.tick() => self.look(),
                 Ok(()) = self.ends.verdicts.changed() => self.hear(),
@@ -160,6 +157,13 @@ impl Paths {
                 _ = shape.tick() => {
                     self.shape.measure(&mut self.fabric);
                     self.shape.keep(&self.fabric).await?;
+                }
+                // Last: a flood from outside must not stand before the clock.
+                () = self.carry.turn(&self.fabric) => {}
+                Ok((length, from)) = self.socket.recv_from(&mut datagram) => {
+                    self.receive(&datagram[..length], from);
+                    self.drain();
+                    self.say();
                 }
             }
         }
@@ -191,6 +195,15 @@ impl Paths {
         }
     }
 
+    /// Takes what has come already.
+    fn drain(&mut self) {
+        let mut datagram = [0; 2048];
+        for _ in 0..256 {
+            let Ok((length, from)) = self.socket.try_recv_from(&mut datagram) else { break };
+            self.receive(&datagram[..length], from);
+        }
+    }
+
     fn receive(&mut self, datagram: &[u8], from: SocketAddr) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         if let Some(answer) = self.fabric.handle_datagram(datagram, from, Instant::now()) {
@@ -216,6 +229,16 @@ impl Paths {
     /// Looks at the time: another way, another word.
     fn look(&mut self) {
         let now = Instant::now();
+        // A thread that stood still has heard nobody, perhaps with all others of this machine: before it judges their
+        // silence, what they have said meanwhile is given time to come.
+        if now.saturating_duration_since(self.looked) > LATE {
+            self.deaf_until = now + LATE;
+        }
+        self.looked = now;
+        self.drain();
+        if now < self.deaf_until {
+            return;
+        }
         let report = Arc::clone(&self.ends.report.borrow_and_update());
         self.fabric.handle_report(&report, |at| self.carry.via(at));
         if self.fabric.decide(now) {
@@ -229,6 +252,9 @@ impl Paths {
 
     fn say(&self) {
         let now = Instant::now();
+        if now < self.deaf_until {
+            return;
+        }
         let words = self.fabric.said(&self.remote, now);
         self.ends.said.send_if_modified(|before| {
             let old = before.as_of.is_none_or(|at| now.saturating_duration_since(at) > TELL);

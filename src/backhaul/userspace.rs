@@ -171,8 +171,8 @@ impl Userspace {
     /// Both directions in turn. True: there may be more.
     fn carry(&mut self) -> Result<bool, BackhaulError> {
         for _ in 0..TURNS {
-            let out = !self.full && self.from_tun()?;
-            let back = self.from_wire()?;
+            let out = !self.full && self.take_from_tun()?;
+            let back = self.take_from_wire()?;
             if !out && !back {
                 return Ok(false);
             }
@@ -181,7 +181,7 @@ impl Userspace {
     }
 
     /// True: there may be more.
-    fn from_tun(&mut self) -> Result<bool, BackhaulError> {
+    fn take_from_tun(&mut self) -> Result<bool, BackhaulError> {
         let mut more = true;
         for _ in 0..PACKETS {
             let read = |_: &OwnedFd| self.tun.read(&mut self.frame);
@@ -215,7 +215,7 @@ impl Userspace {
     }
 
     /// True: there may be more.
-    fn from_wire(&mut self) -> Result<bool, BackhaulError> {
+    fn take_from_wire(&mut self) -> Result<bool, BackhaulError> {
         let received = self.wire_watch.try_io(Interest::READABLE, |_| self.wire.receive());
         let count = match received {
             Ok(count) => count,
@@ -245,7 +245,7 @@ impl Userspace {
                 if lost.is_power_of_two() {
                     match why {
                         Lost::TooLong(way, size) => {
-                            warn!(to = %way.to, size, "the path takes no datagrams of this size")
+                            warn!(to = %way.to, size, "the path takes no datagrams of this size");
                         }
                         Lost::Refused(way) => warn!(to = %way.to, "the kernel refuses to send to there"),
                     }

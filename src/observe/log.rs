@@ -92,7 +92,11 @@ impl Logs {
 }
 
 fn targets(level: Level) -> Targets {
-    Targets::new().with_default(LevelFilter::WARN).with_target("edgeproxy", level)
+    Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("edgeproxy", level)
+        // It warns of every handshake that waits for its answer, which `status` says in its own words.
+        .with_target("boringtun", LevelFilter::OFF)
 }
 
 enum Item {

@@ -11,10 +11,6 @@ use std::os::fd::AsRawFd;
 ///
 /// # Errors
 /// The kernel's: there is no route.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "connects a datagram socket, which asks the routing table and sends nothing"
-)]
 pub fn path_to(to: IpAddr) -> io::Result<(u32, IpAddr)> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;

@@ -1,5 +1,6 @@
 //! A TUN interface whose packets carry what is left to do: checksums, and cutting to size (virtio_net_hdr).
 #![expect(unsafe_code, reason = "the ioctls of /dev/net/tun have no safe binding here")]
+#![expect(clippy::disallowed_methods, reason = "driver: opens /dev/net/tun")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};

@@ -32,7 +32,7 @@ impl World {
     fn run(&mut self, ms: u64) {
         for _ in 0..ms / 50 {
             self.now += Duration::from_millis(50);
-            if (self.now - self.start).as_millis() % 100 == 0 {
+            if (self.now - self.start).as_millis().is_multiple_of(100) {
                 for question in self.link.ask(self.now) {
                     let soon = self.now + Duration::from_millis(10);
                     match question {
@@ -46,7 +46,7 @@ impl World {
                             }
                         }
                         Question::Outside(at, number) if self.outside => {
-                            self.link.handle_outside(at, number, soon)
+                            self.link.handle_outside(at, number, soon);
                         }
                         Question::Outside(..) => {}
                     }

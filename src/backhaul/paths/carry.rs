@@ -94,13 +94,13 @@ impl Carry {
             own.map_or(Poll::Pending, |(name, _)| Poll::Ready(Some(name.clone())))
         });
         match ready.await {
-            None => self.from_others(fabric),
-            Some(name) => self.from_ourselves(&name, fabric),
+            None => self.take_from_others(fabric),
+            Some(name) => self.take_from_ourselves(&name, fabric),
         }
     }
 
     /// Frames that other POPs sent us.
-    fn from_others(&mut self, fabric: &Fabric) {
+    fn take_from_others(&mut self, fabric: &Fabric) {
         for _ in 0..TURN {
             let Ok((length, from)) = self.frames.try_recv_from(&mut self.buffer) else { return };
             let SocketAddr::V6(from) = from else { continue };
@@ -134,7 +134,7 @@ impl Carry {
     }
 
     /// Datagrams of our own plane, for a peer that is reached through a third.
-    fn from_ourselves(&mut self, name: &Name, fabric: &Fabric) {
+    fn take_from_ourselves(&mut self, name: &Name, fabric: &Fabric) {
         for _ in 0..TURN {
             let Some(own) = self.own.get_mut(name) else { return };
             let Ok(length) = own.socket.try_recv(&mut self.buffer[HEAD..]) else { return };

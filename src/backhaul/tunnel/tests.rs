@@ -97,7 +97,7 @@ fn every_length_arrives_whole_and_padded() {
         let packet = packet(length);
         let datagram = sealed(&mut a, &packet);
         assert!(
-            (datagram.len() - OVERHEAD) % 16 == 0 || datagram.len() - OVERHEAD == length.max(1420),
+            (datagram.len() - OVERHEAD).is_multiple_of(16) || datagram.len() - OVERHEAD == length.max(1420),
             "{length}"
         );
         assert_eq!(b.open(&datagram, from(), &mut out, |_| true), Opened::Packet(&packet), "{length}");

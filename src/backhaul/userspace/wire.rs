@@ -1,5 +1,4 @@
 //! The socket of the underlay: trains of datagrams out (UDP GSO), trains in (UDP GRO).
-#![expect(clippy::disallowed_methods, reason = "driver: the socket of the tunnels")]
 
 use std::array::from_fn;
 use std::io::{self, ErrorKind, IoSliceMut};

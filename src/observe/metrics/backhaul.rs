@@ -8,8 +8,8 @@ use crate::observe::status::backhaul::{BackhaulStatus, PeerStatus};
 const STATES: [&str; 5] = ["starting", "up", "lossy", "tunnel-broken", "silent"];
 
 pub(super) fn of_backhaul(it: &BackhaulStatus) -> Vec<MetricFamily> {
-    let one = |name, help, value: f64| gauge(name, help, [sample(&[], value)].into_iter());
-    let total = |name, help, value: u64| counter(name, help, [sample(&[], value as f64)].into_iter());
+    let one = |name, help, value: f64| gauge(name, help, [sample(&[], value)]);
+    let total = |name, help, value: u64| counter(name, help, [sample(&[], value as f64)]);
     let mut families = vec![
         gauge(
             "edgeproxy_backhaul_info",
@@ -21,8 +21,7 @@ pub(super) fn of_backhaul(it: &BackhaulStatus) -> Vec<MetricFamily> {
                     ("interface", &it.interface),
                 ],
                 1.0,
-            )]
-            .into_iter(),
+            )],
         ),
         one(
             "edgeproxy_backhaul_up",
