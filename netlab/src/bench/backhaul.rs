@@ -130,12 +130,19 @@ impl Bench {
                 self.calibrate(&peers);
             }
             for peer in peers {
-                match self.measure(*column, peer) {
+                let words = format!("round {}, {column}, {peer}", round + 1);
+                // A peer that loses packets on a bad moment of the machine gets a second one; we do not.
+                let mut measured = self.measure(*column, peer);
+                if let (Err(error), true) = (&measured, peer != Peer::EdgeProxy) {
+                    self.tell(&format!("{words}: once more after: {error}"));
+                    measured = self.measure(*column, peer);
+                }
+                match measured {
                     Ok(sample) => {
-                        self.tell(&format!("round {}, {column}, {peer}: {sample:?}", round + 1));
+                        self.tell(&format!("{words}: {sample:?}"));
                         self.results.add(*column, peer, round, sample);
                     }
-                    Err(error) => self.fail(format!("round {}, {column}, {peer}: {error}", round + 1)),
+                    Err(error) => self.fail(format!("{words}: {error}")),
                 }
             }
         }

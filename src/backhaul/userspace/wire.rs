@@ -17,7 +17,7 @@ const BUFFER: usize = 4 << 20;
 /// Room for one train that came.
 const ROOM: usize = 1 << 16;
 /// Trains taken in one call.
-const TRAINS: usize = 16;
+const TRAINS: usize = 8;
 
 /// One socket for both families, bound to every address.
 #[derive(Debug)]
