@@ -148,19 +148,19 @@ impl Bench {
         }
     }
 
-    /// The most of a few rates that everybody carries whole. What they carry under a flood would not do: some come
-    /// to a standstill under one.
+    /// One step under the most of a few rates that everybody carries whole, so that a slow moment of the machine is
+    /// survived. What they carry under a flood would not do: some come to a standstill under one.
     fn calibrate(&mut self, peers: &[Peer]) {
         let carried = |rate: u32, peer: Peer| {
             let pair = Pair::start(peer, &self.work, self.cores)?;
             packets::measure(&pair, Offered::steady(rate), CALIBRATION)
         };
-        for rate in RATES {
+        for (at, rate) in RATES.into_iter().enumerate() {
             match peers.iter().find_map(|peer| Some((peer, carried(rate, *peer).err()?))) {
                 None => {
-                    self.rate = rate;
-                    self.results.offered = Some(rate);
-                    return self.tell(&format!("{rate} packets a second are offered to all"));
+                    self.rate = RATES.get(at + 1).copied().unwrap_or(rate);
+                    self.results.offered = Some(self.rate);
+                    return self.tell(&format!("{} packets a second are offered to all", self.rate));
                 }
                 Some((peer, error)) => self.tell(&format!("{rate} packets a second: {peer}: {error}")),
             }
