@@ -13,5 +13,6 @@ pub mod config;
 pub mod health;
 pub mod observe;
 pub mod proxy;
+pub mod replication;
 pub mod supervise;
 pub mod sys;

@@ -5,7 +5,7 @@ use super::{Source, complaints};
 
 /// Outside crates and the rooms that may name them. Crates not listed, such as tokio, serde and tracing, are
 /// everybody's.
-const CRATES: [(&str, &[&str]); 25] = [
+const CRATES: [(&str, &[&str]); 28] = [
     ("rustbgpd_wire", &["bgp"]),
     ("rustbgpd_fsm", &["bgp"]),
     ("prometheus", &["observe"]),
@@ -14,10 +14,10 @@ const CRATES: [(&str, &[&str]); 25] = [
     ("hyper_util", &["admin", "health"]),
     ("http_body_util", &["admin", "health"]),
     ("saphyr_parser", &["config"]),
-    ("ring", &["backhaul", "config", "proxy"]),
-    ("rustls", &["config", "proxy"]),
-    ("webpki", &["config"]),
-    ("rcgen", &["proxy"]),
+    ("ring", &["backhaul", "config", "proxy", "replication"]),
+    ("rustls", &["config", "proxy", "replication"]),
+    ("webpki", &["config", "replication"]),
+    ("rcgen", &["proxy", "replication"]),
     ("maxminddb", &["catalog"]),
     ("rtnetlink", &["sys"]),
     // Safe edges of the operating system: the rooms that own sockets, files and signals.
@@ -27,7 +27,10 @@ const CRATES: [(&str, &[&str]); 25] = [
     ("clap", &["main"]),
     ("anyhow", &["main"]),
     // Not here yet, but their rooms are known.
+    ("blake3", &["replication"]),
     ("foca", &["replication"]),
+    ("lz4_flex", &["replication"]),
+    ("stateright", &[]),
     ("quinn", &["replication"]),
     ("rusqlite", &["replication"]),
     ("hickory_proto", &["dns"]),
