@@ -314,8 +314,10 @@ impl Ledger {
         let last: BTreeMap<&Key, usize> =
             changes.iter().enumerate().map(|(at, change)| (&change.key, at)).collect();
         let mut sum = book.map_or_else(Sum::default, |book| book.sum.clone());
-        let mut tally =
-            book.map_or_else(Tally::default, |book| Tally { rows: head_rows(book), weight: book.head.head.weight });
+        let mut tally = book.map_or_else(Tally::default, |book| Tally {
+            rows: head_rows(book),
+            weight: book.head.head.weight,
+        });
         let (mut version, mut grown, mut rows) = (before.point.version, false, Vec::new());
         let mut written = BTreeSet::new();
         for (at, change) in changes.iter().enumerate() {

@@ -16,8 +16,8 @@ use super::record::{Key, Row};
 use super::relay_tree::{self, Place};
 use super::sync::{Buckets, Fetch, Fetches, buckets, differing};
 use super::version::{Known, Origin, Point};
-pub use writing::{Ticket, Unwritten};
 use writing::Writing;
+pub use writing::{Ticket, Unwritten};
 
 /// How often somebody is asked where we differ, about.
 const COMPARE: Duration = Duration::from_secs(1);
@@ -227,7 +227,9 @@ impl<T: Trust> Replica<T> {
     pub fn handle_push(&mut self, from: &Origin, spread: bool, offer: Offer, now: Instant) {
         let (origin, point) = (offer.head.head.origin.clone(), offer.head.head.point);
         // Most of what comes is known from somebody else: no signature is worked out for it.
-        if self.ledger.head(&origin).is_some_and(|known| known.head.point >= point) && origin != *self.origin() {
+        if self.ledger.head(&origin).is_some_and(|known| known.head.point >= point)
+            && origin != *self.origin()
+        {
             self.counts.known += 1;
             return;
         }
@@ -248,7 +250,12 @@ impl<T: Trust> Replica<T> {
     }
 
     /// Somebody asks where we differ: what to answer.
-    pub fn handle_compare(&mut self, from: &Origin, theirs: &Buckets, yours: Option<Known>) -> Vec<(Origin, Known)> {
+    pub fn handle_compare(
+        &mut self,
+        from: &Origin,
+        theirs: &Buckets,
+        yours: Option<Known>,
+    ) -> Vec<(Origin, Known)> {
         if let Some(peer) = self.peers.get_mut(from) {
             peer.acknowledged = yours;
         }
@@ -260,7 +267,8 @@ impl<T: Trust> Replica<T> {
         self.counts.compared += 1;
         // Whoever has the same of everybody, ourselves included, shows that too.
         let ours = self.ledger.head(self.own.origin()).map(|signed| signed.head.point);
-        self.known |= known.iter().all(|(name, theirs)| name != self.own.origin() || Some(theirs.point) < ours);
+        self.known |=
+            known.iter().all(|(name, theirs)| name != self.own.origin() || Some(theirs.point) < ours);
         for (origin, theirs) in known {
             let ours = self.ledger.head(origin).map(|signed| signed.head.known());
             match ours {
@@ -340,8 +348,12 @@ impl<T: Trust> Replica<T> {
             self.compare_at = now + turn;
             // Whom we asked least lately, and of those any.
             let least = self.peers.values().map(|peer| peer.compared).min();
-            let able: Vec<&Origin> =
-                self.peers.iter().filter(|(_, peer)| Some(peer.compared) == least).map(|(name, _)| name).collect();
+            let able: Vec<&Origin> = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| Some(peer.compared) == least)
+                .map(|(name, _)| name)
+                .collect();
             if !able.is_empty() {
                 let chosen = able[(self.random % able.len() as u64) as usize].clone();
                 self.compare_with(chosen);

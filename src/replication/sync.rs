@@ -51,7 +51,11 @@ pub fn differing(vector: &Vector, theirs: &Buckets) -> Vec<(Origin, Known)> {
         let at = bucket(origin);
         ours[at] != theirs[at]
     };
-    vector.iter().filter(|(origin, _)| differs(origin)).map(|(origin, known)| (origin.clone(), *known)).collect()
+    vector
+        .iter()
+        .filter(|(origin, _)| differs(origin))
+        .map(|(origin, known)| (origin.clone(), *known))
+        .collect()
 }
 
 /// What to ask of whom.

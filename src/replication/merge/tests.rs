@@ -135,10 +135,7 @@ fn who_is_over_its_quota_may_only_get_smaller() {
     let mut other = Head { origin: Origin::new("fra1").unwrap(), ..writer.head().unwrap() };
     other.rows = 2;
     let offer = Offer { head: sign(other.clone()), after: None, rows: Vec::new() };
-    assert_eq!(
-        reader.take(offer),
-        Err(Refusal::Total { origin: other.origin, what: "rows", limit: 4 })
-    );
+    assert_eq!(reader.take(offer), Err(Refusal::Total { origin: other.origin, what: "rows", limit: 4 }));
 }
 
 #[test]

@@ -27,7 +27,9 @@ pub enum Unwritten {
     Busy,
     #[error("{0}")]
     Full(Refusal),
-    #[error("another machine writes under this POP's name and was there first: this one has to get a name of its own, or that one be stopped")]
+    #[error(
+        "another machine writes under this POP's name and was there first: this one has to get a name of its own, or that one be stopped"
+    )]
     Silenced,
     #[error("not on disk: {0}")]
     Disk(String),
