@@ -30,13 +30,13 @@ scenario: tunnels
 about: the tools for tunnels
 hosts:
   a:
-    routes: ["10.2.0.0/24 via 10.1.0.1", "2001:db8:2::/64 via 2001:db8:1::1", "2001:db8:9::/64 via 2001:db8:1::1"]
+    routes: ["10.2.0.0/24 via 10.1.0.1", "2001:db8:2::/64 via 2001:db8:1::1", "2001:db8:9::/48 via 2001:db8:1::1"]
     loopback: ["fd5a:1c7e:92b4:1011::1/128"]
     wireguard:
       private_key: "{{private a}}"
       peers: [{ name: b, public_key: "{{public b}}", allowed_ips: ["fd5a:1c7e:92b4:1020::/60"], endpoint: "10.2.0.2:51820" }]
   b:
-    routes: ["10.1.0.0/24 via 10.2.0.1", "2001:db8:1::/64 via 2001:db8:2::1", "2001:db8:9::/64 via 2001:db8:2::1"]
+    routes: ["10.1.0.0/24 via 10.2.0.1", "2001:db8:1::/64 via 2001:db8:2::1", "2001:db8:9::/48 via 2001:db8:2::1"]
     loopback: ["fd5a:1c7e:92b4:1021::1/128"]
     wireguard:
       private_key: "{{private b}}"
@@ -45,7 +45,7 @@ hosts:
       - { name: b, kind: udp-echo, listen: ["[fd5a:1c7e:92b4:1021::1]:7"] }
   core:
     forward: true
-    routes: ["local 2001:db8:9::/64 dev lo"]
+    routes: ["local 2001:db8:9::/48 dev lo"]
 links:
   - ends:
       - { host: a, interface: core0, addresses: [10.1.0.2/24, "2001:db8:1::2/64"] }

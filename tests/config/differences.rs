@@ -279,7 +279,7 @@ fn it_reads_as_a_table_and_as_json() {
 #[test]
 fn each_word_of_the_backhaul_is_named_alone() {
     for (from, to, expected) in [
-        ("interval: 100ms", "interval: 300ms", "backhaul.probe.interval 100ms → 300ms"),
+        ("\n    interval: 100ms", "\n    interval: 300ms", "backhaul.probe.interval 100ms → 300ms"),
         (
             "timeout: 1s                   # default; or interval",
             "timeout: 2s #",

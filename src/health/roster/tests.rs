@@ -447,5 +447,4 @@ proptest! {
         }
     }
 }
-
 mod owner;
