@@ -10,7 +10,7 @@ use super::octets::{Malformed, Reader, put_number, put_octets};
 use super::version::{Known, Origin, Point};
 
 /// Ends of earlier incarnations that a head tells of.
-pub const MOST_LINEAGE: usize = 8;
+pub const MOST_LINEAGE: usize = 32;
 /// Octets of the longest certificate.
 pub const MOST_CERTIFICATE: usize = 2_048;
 /// Of an Ed25519 signature (RFC 8032 §5.1.6).
@@ -29,7 +29,7 @@ pub struct Head {
     pub born: u64,
     /// Of this run of the process; random.
     pub instance: u64,
-    /// Where earlier incarnations ended that this one continues, oldest first, at most 8.
+    /// Where earlier incarnations ended that this one continues, oldest first, at most 32.
     pub lineage: Vec<Point>,
     /// Rows, tombstones included.
     pub rows: u64,
@@ -60,6 +60,25 @@ impl Head {
                 .lineage
                 .iter()
                 .any(|end| end.incarnation == from.incarnation && from.version <= end.version)
+    }
+
+    /// Whether a state is one of its own history, as far as it remembers that.
+    #[must_use]
+    pub fn holds(&self, state: Point) -> bool {
+        let mut ends = self.lineage.iter().chain([&self.point]);
+        ends.any(|end| end.incarnation == state.incarnation && end.version >= state.version)
+    }
+
+    /// The last version that two histories have in common; 0 if they share no incarnation that they remember.
+    #[must_use]
+    pub fn parted(&self, other: &Self) -> u64 {
+        let ends = |head: &Self| -> Vec<Point> { head.lineage.iter().copied().chain([head.point]).collect() };
+        let others = ends(other);
+        let shared = ends(self).into_iter().filter_map(|end| {
+            let same = others.iter().find(|other| other.incarnation == end.incarnation)?;
+            Some(end.min(*same))
+        });
+        shared.max().map_or(0, |end| end.version)
     }
 
     /// What its signature covers, for one fleet.
@@ -166,6 +185,22 @@ pub(super) mod tests {
                 continues,
                 "{incarnation}.{version}"
             );
+        }
+    }
+
+    #[test]
+    fn histories_part_where_the_shorter_of_the_last_common_one_ends() {
+        let ours = Head { lineage: vec![Point::new(2, 40), Point::new(4, 90)], ..head(6, 120) };
+        for (lineage, point, parted) in [
+            (vec![(2, 40), (4, 100)], (5, 130), 90),
+            (vec![(2, 40), (4, 60)], (5, 130), 60),
+            (vec![(2, 50)], (3, 70), 40),
+            (vec![], (4, 95), 90),
+            (vec![], (9, 10), 0),
+        ] {
+            let lineage = lineage.into_iter().map(|(incarnation, version)| Point { incarnation, version });
+            let theirs = Head { lineage: lineage.collect(), ..head(point.0, point.1) };
+            assert_eq!((ours.parted(&theirs), theirs.parted(&ours)), (parted, parted), "{theirs:?}");
         }
     }
 

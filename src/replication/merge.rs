@@ -63,6 +63,15 @@ pub enum Refusal {
     Disorder(Origin),
 }
 
+/// Which deletions leave a tombstone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Graves {
+    /// Those of rows that are there.
+    OfKnown,
+    /// All of them: there may have been such a row, and others remember it.
+    OfAll,
+}
+
 /// What an offer has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
@@ -308,6 +317,7 @@ impl Ledger {
         before: Head,
         changes: &[Change],
         floor: u64,
+        graves: Graves,
     ) -> Result<Option<(Head, Vec<Arc<Row>>)>, Refusal> {
         let origin = before.origin.clone();
         let book = self.books.get(&origin);
@@ -322,7 +332,8 @@ impl Ledger {
         let mut written = BTreeSet::new();
         for (at, change) in changes.iter().enumerate() {
             let old = book.and_then(|book| book.rows.get(&change.key));
-            let same = old.map_or(change.value.is_none(), |old| old.value == change.value);
+            let nothing = change.value.is_none() && graves == Graves::OfKnown;
+            let same = old.map_or(nothing, |old| old.value == change.value);
             if same || last[&change.key] != at {
                 continue;
             }

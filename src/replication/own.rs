@@ -1,7 +1,12 @@
 //! What this POP says of itself: in which incarnation it writes, and whether it may.
 
+use std::collections::BTreeSet;
+
 use super::head::{Head, MOST_LINEAGE};
 use super::version::{Origin, Point};
+
+/// Histories that are remembered to have been taken over.
+const MOST_ADOPTED: usize = 256;
 
 /// The writer of our own rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +19,8 @@ pub struct Own {
     /// Who wrote last what we stepped over: it lives if it steps over us in turn.
     suspect: Option<u64>,
     rival: Option<Rival>,
+    /// Ends of histories of ours that were taken over.
+    adopted: BTreeSet<Point>,
 }
 
 /// Another process that writes under our name, and was there before us.
@@ -29,7 +36,7 @@ pub enum Seen {
     /// We wrote it, or something after it.
     Old,
     /// More is known of us than we know: a database that was lost or rolled back. What it says is to be taken over,
-    /// under an incarnation above it; [`Own::step_over`] has begun that.
+    /// in an incarnation above it, which has begun.
     Lost,
     /// Another process writes under our name. It is the younger one and has to stop; we write above it.
     Younger,
@@ -43,7 +50,7 @@ impl Own {
     #[must_use]
     pub fn begin(origin: Origin, stored: u64, head: Option<&Head>, instance: u64) -> Self {
         let last = head.map_or(0, |head| head.point.incarnation);
-        let incarnation = stored.max(last) + 1;
+        let incarnation = Point::incarnation_after(stored.max(last), instance);
         let mut own = Self {
             origin,
             instance,
@@ -52,6 +59,7 @@ impl Own {
             lineage: head.map_or_else(Vec::new, |head| head.lineage.clone()),
             suspect: None,
             rival: None,
+            adopted: BTreeSet::new(),
         };
         own.remember(head.map(|head| head.point));
         own
@@ -97,27 +105,34 @@ impl Own {
     /// fleet has been heard yet in this run: then nobody can have heard of us either, and we are younger than
     /// whoever they know.
     pub fn handle_head(&mut self, seen: &Head, ours: Option<&Head>, alone: bool) -> Seen {
-        if seen.instance == self.instance || seen.point.incarnation < self.incarnation {
+        if seen.instance == self.instance || ours.is_some_and(|ours| ours.holds(seen.point)) {
             return Seen::Old;
+        }
+        let news = self.adopted.insert(seen.point);
+        while self.adopted.len() > MOST_ADOPTED {
+            self.adopted.pop_first();
+        }
+        if seen.point.incarnation < self.incarnation {
+            return if news { Seen::Lost } else { Seen::Old };
         }
         let ended = ours.map(|head| head.point);
         let before = (self.born, self.instance);
-        self.incarnation = seen.point.incarnation + 1;
+        self.incarnation = Point::incarnation_after(seen.point.incarnation, self.instance);
         self.remember(ended);
         let lives = self.suspect.replace(seen.instance) == Some(seen.instance);
         if alone {
             self.born = self.incarnation;
             return Seen::Lost;
         }
+        // The dead do not answer: the first time, it may be no more than what is remembered of an earlier run.
+        if !lives {
+            return Seen::Lost;
+        }
         if (seen.born, seen.instance) > before {
             return Seen::Younger;
         }
-        // The dead do not answer: the first time, it may be no more than what is remembered of an earlier run.
-        if lives {
-            self.rival = Some(Rival { instance: seen.instance, born: seen.born });
-            return Seen::Elder;
-        }
-        Seen::Lost
+        self.rival = Some(Rival { instance: seen.instance, born: seen.born });
+        Seen::Elder
     }
 
     /// The elder has gone, or an operator says that it is us: we may write again.
@@ -142,27 +157,35 @@ mod tests {
     use super::*;
 
     fn own(stored: u64, instance: u64) -> Own {
-        Own::begin(Origin::new("gru1").unwrap(), stored, None, instance)
+        Own::begin(Origin::new("gru1").unwrap(), stored << 20, None, instance)
+    }
+
+    /// Written by a run that is over.
+    fn past(count: u64, version: u64, instance: u64) -> Head {
+        Head { instance, ..head(count << 20 | instance, version) }
     }
 
     #[test]
     fn every_start_is_an_incarnation_and_tells_where_the_last_one_ended() {
-        let mut last = head(4, 90);
-        last.lineage = (1..=8).map(|n| Point::new(n, n)).filter(|p| p.incarnation != 4).collect();
-        let own = Own::begin(last.origin.clone(), 4, Some(&last), 1);
+        let mut last = past(40, 90, 3);
+        last.lineage = (1..=32).map(|n| Point::new(n << 20, n)).collect();
+        let own = Own::begin(last.origin.clone(), 0, Some(&last), 1);
         let begun = own.head(Some(&last));
-        assert_eq!((begun.point, begun.born), (Point::new(5, 90), 5));
-        assert_eq!(begun.lineage.last(), Some(&Point::new(4, 90)));
-        assert!(begun.lineage.len() <= MOST_LINEAGE && begun.continues(Point::new(4, 80)));
+        assert_eq!((begun.point, begun.born), (Point::new(41 << 20 | 1, 90), 41 << 20 | 1));
+        assert_eq!(begun.lineage.last(), Some(&last.point));
+        assert!(begun.lineage.len() <= MOST_LINEAGE);
+        assert!(
+            begun.continues(Point::new(40 << 20 | 3, 80)) && !begun.continues(Point::new(40 << 20 | 4, 80))
+        );
         // A start that wrote nothing counts too.
-        assert_eq!(Own::begin(last.origin.clone(), 9, Some(&last), 1).incarnation(), 10);
+        assert_eq!(Own::begin(last.origin.clone(), 90 << 20, Some(&last), 1).incarnation() >> 20, 91);
     }
 
     #[test]
     fn who_lost_its_database_steps_over_what_is_known_of_it() {
         let mut own = own(0, 7);
-        assert_eq!(own.handle_head(&Head { instance: 3, ..head(9, 500) }, None, true), Seen::Lost);
-        assert_eq!((own.incarnation(), own.head(None).born), (10, 10));
+        assert_eq!(own.handle_head(&past(9, 500, 3), None, true), Seen::Lost);
+        assert_eq!((own.incarnation() >> 20, own.head(None).born), (10, own.incarnation()));
         assert_eq!(own.rival(), None);
     }
 
@@ -172,11 +195,13 @@ mod tests {
         // A machine with the same name, without a database, that heard of the elder at its first contact.
         let mut younger = own(0, 7);
         assert_eq!(younger.handle_head(&elder.head(None), None, true), Seen::Lost);
-        assert_eq!(elder.handle_head(&younger.head(None), None, false), Seen::Younger);
+        assert_eq!(elder.handle_head(&younger.head(None), None, false), Seen::Lost);
         assert_eq!(younger.handle_head(&elder.head(None), None, false), Seen::Elder);
         assert!(younger.rival().is_some() && elder.rival().is_none());
         // Two clones of one machine that start at once: one of them.
         let (mut one, mut two) = (own(4, 10), own(4, 20));
+        assert_eq!(two.handle_head(&one.head(None), None, false), Seen::Lost);
+        assert_eq!(one.handle_head(&two.head(None), None, false), Seen::Lost);
         assert_eq!(two.handle_head(&one.head(None), None, false), Seen::Lost);
         assert_eq!(one.handle_head(&two.head(None), None, false), Seen::Younger);
         assert_eq!(two.handle_head(&one.head(None), None, false), Seen::Elder);
@@ -187,8 +212,8 @@ mod tests {
     fn what_is_remembered_of_the_dead_silences_nobody() {
         let mut own = own(0, 7);
         // One peer remembers less than the other; neither run lives.
-        assert_eq!(own.handle_head(&Head { instance: 3, ..head(8, 400) }, None, true), Seen::Lost);
-        assert_eq!(own.handle_head(&Head { instance: 2, ..head(9, 500) }, None, false), Seen::Lost);
-        assert_eq!((own.rival(), own.incarnation()), (None, 10));
+        assert_eq!(own.handle_head(&past(8, 400, 3), None, true), Seen::Lost);
+        assert_eq!(own.handle_head(&past(9, 500, 9), None, false), Seen::Lost);
+        assert_eq!((own.rival(), own.incarnation() >> 20), (None, 10));
     }
 }

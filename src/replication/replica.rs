@@ -27,6 +27,8 @@ const COLLECT: Duration = Duration::from_secs(10);
 const BLAMED: Duration = Duration::from_secs(30);
 /// Effects that wait to be polled; beyond that, pushes are left to anti-entropy.
 const EFFECTS: usize = 65_536;
+/// Origins of which a forgotten history is kept for them.
+const FORGOTTEN: usize = 64;
 /// Alarms that are remembered, the last word of each origin.
 const ALARMS: usize = 256;
 
@@ -94,6 +96,8 @@ pub struct Replica<T> {
     peers: BTreeMap<Origin, Peer>,
     /// Origins of which a delta did not fit: all rows are needed.
     whole: BTreeSet<Origin>,
+    /// What origins said that they have forgotten since, until they ask for it.
+    forgotten: BTreeMap<Origin, Offer>,
     alarms: BTreeMap<Origin, Alarm>,
     effects: VecDeque<Effect>,
     counts: Counts,
@@ -145,6 +149,7 @@ impl<T: Trust> Replica<T> {
             members: BTreeMap::new(),
             peers: BTreeMap::new(),
             whole: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             alarms: BTreeMap::new(),
             effects: VecDeque::new(),
             counts: Counts::default(),
@@ -214,6 +219,7 @@ impl<T: Trust> Replica<T> {
         let compared = self.peers.values().map(|peer| peer.compared).min().unwrap_or_default();
         self.peers.insert(peer.clone(), Peer { compared, ..Peer::default() });
         self.compare_with(peer.clone());
+        self.remind(peer);
         self.fetch_next(now);
     }
 
@@ -290,8 +296,9 @@ impl<T: Trust> Replica<T> {
 
     /// Somebody asks for rows; None if it has what we have.
     #[must_use]
-    pub fn handle_fetch(&self, origin: &Origin, have: Option<Point>) -> Option<Offer> {
-        self.ledger.lacking(origin, have)
+    pub fn handle_fetch(&mut self, from: &Origin, origin: &Origin, have: Option<Point>) -> Option<Offer> {
+        let forgotten = if from == origin { self.forgotten.remove(origin) } else { None };
+        forgotten.or_else(|| self.ledger.lacking(origin, have))
     }
 
     /// What became of [`Effect::Fetch`]: rows, nothing, or not now.
@@ -379,6 +386,9 @@ impl<T: Trust> Replica<T> {
     fn take(&mut self, from: &Origin, offer: Offer, now: Instant) -> Result<bool, Refusal> {
         let (head, whole) = (offer.head.clone(), offer.after.is_none());
         let origin = head.head.origin.clone();
+        let last = self.ledger.head(&origin).map(|last| &last.head);
+        let forgets = last.is_some_and(|last| whole && !head.head.holds(last.point));
+        let last = if forgets { self.ledger.lacking(&origin, None) } else { None };
         match self.ledger.take(offer) {
             Ok(None) => {
                 self.counts.known += 1;
@@ -389,6 +399,10 @@ impl<T: Trust> Replica<T> {
                 self.counts.rows += applied.rows.len() as u64;
                 self.fetches.handle_have(&origin, head.head.point);
                 self.alarms.remove(&origin);
+                if let Some(last) = last.filter(|_| self.forgotten.len() < FORGOTTEN) {
+                    self.forgotten.entry(origin.clone()).or_insert(last);
+                    self.remind(&origin);
+                }
                 let gone = applied.gone.iter().map(|row| row.key.clone()).collect();
                 self.effects.push_back(Effect::Keep { head, whole, rows: applied.rows.clone(), gone });
                 self.effects.push_back(Effect::Changed { origin, applied });
@@ -404,6 +418,15 @@ impl<T: Trust> Replica<T> {
                 }
                 Err(refusal)
             }
+        }
+    }
+
+    /// Tells an origin that it has said more than it remembers: the head alone, and it asks for the rows.
+    fn remind(&mut self, origin: &Origin) {
+        if let (Some(offer), true) = (self.forgotten.get(origin), self.peers.contains_key(origin)) {
+            let after = Some(offer.head.head.point.version);
+            let offer = Arc::new(Offer { head: offer.head.clone(), after, rows: Vec::new() });
+            self.effects.push_back(Effect::Push { to: origin.clone(), spread: false, offer });
         }
     }
 

@@ -8,6 +8,8 @@ use super::octets::{Malformed, Reader, put_number, put_octets};
 
 /// The letters of the longest name.
 pub const MOST_NAME: usize = 32;
+/// Bits of an incarnation that are no count.
+const RANDOM: u32 = 20;
 /// Origins that are kept at most: more POPs than a fleet of this kind has.
 pub const MOST_ORIGINS: usize = 4_096;
 
@@ -60,7 +62,8 @@ impl fmt::Debug for Origin {
 }
 
 /// A moment in what one origin wrote. Versions grow with every row; an incarnation is a stretch of them without a
-/// break: a restart begins a new one, and so does whoever finds that more is known of it than it knows itself.
+/// break: a restart begins a new one, and so does whoever finds that more is known of it than it knows itself. Its
+/// upper 44 bits count; the lower 20 are random, so that two histories that parted do not use the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Point {
     pub incarnation: u64,
@@ -71,6 +74,12 @@ impl Point {
     #[must_use]
     pub fn new(incarnation: u64, version: u64) -> Self {
         Self { incarnation, version }
+    }
+
+    /// The incarnation after one, for a run of the process with this random number.
+    #[must_use]
+    pub fn incarnation_after(last: u64, instance: u64) -> u64 {
+        (((last >> RANDOM) + 1) << RANDOM) | (instance & ((1 << RANDOM) - 1))
     }
 
     pub(super) fn put(self, into: &mut Vec<u8>) {
@@ -85,7 +94,7 @@ impl Point {
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.incarnation, self.version)
+        write!(f, "{}.{}", self.incarnation >> RANDOM, self.version)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::head::Head;
-use super::super::merge::{Ledger, Limits, Offer, Refusal};
+use super::super::merge::{Graves, Ledger, Limits, Offer, Refusal};
 use super::super::own::Seen;
 use super::super::record::{Change, Key, Row};
 use super::super::version::Origin;
@@ -40,8 +40,6 @@ pub enum Unwritten {
 pub(super) struct Writing {
     waiting: VecDeque<(Option<Ticket>, Vec<Change>)>,
     under_way: Option<UnderWay>,
-    /// What somebody wrote in this run: no memory of others changes it.
-    written: BTreeSet<Key>,
     /// The floor of tombstones to write next.
     floor: u64,
 }
@@ -66,7 +64,6 @@ impl<T: Trust> Replica<T> {
             self.effects.push_back(Effect::Written { ticket, result: Err(why) });
             return;
         }
-        self.writing.written.extend(changes.iter().map(|change| change.key.clone()));
         self.writing.waiting.push_back((Some(ticket), changes));
         self.write_next();
     }
@@ -121,7 +118,11 @@ impl<T: Trust> Replica<T> {
         let changes: Vec<Change> =
             self.writing.waiting.iter().take(count).flat_map(|(_, changes)| changes.clone()).collect();
         let after = Some(before.point.version);
-        let prepared = self.ledger.prepare(before, &changes, self.writing.floor);
+        let prepared = {
+            // Before anybody has shown what is known of us, we may have forgotten the row.
+            let graves = if self.known { Graves::OfKnown } else { Graves::OfAll };
+            self.ledger.prepare(before, &changes, self.writing.floor, graves)
+        };
         let tickets = |writing: &mut Writing, count: usize| -> Vec<Ticket> {
             writing.waiting.drain(..count).filter_map(|(ticket, _)| ticket).collect()
         };
@@ -192,8 +193,8 @@ impl<T: Trust> Replica<T> {
         }
     }
 
-    /// All rows of our name as somebody else has them. What we have not written in this run is as they say: they
-    /// know more of our past than we do.
+    /// All rows of our name as somebody else has them. What we have not written since our histories parted is as they
+    /// say: they know more of our past than we do.
     pub(super) fn adopt(&mut self, from: &Origin, offer: Offer, now: Instant) {
         let origin = self.own.origin().clone();
         let head = offer.head.head.clone();
@@ -216,12 +217,17 @@ impl<T: Trust> Replica<T> {
             Seen::Younger => {
                 let words = "another machine writes under this POP's name; it came later and has to stop";
                 self.alarm(origin.clone(), Some(from.clone()), words.to_owned(), now);
-                self.write_next();
-                return;
             }
             Seen::Lost => {}
         }
-        let untouched = |row: &&Arc<Row>| !self.writing.written.contains(&row.key);
+        // What we wrote since our histories parted is ours, and so is what is on its way to the disk.
+        let parted = ours.map_or(0, |ours| ours.parted(&head));
+        let under_way = self.writing.under_way.iter().flat_map(|under_way| &under_way.offer.rows);
+        let under_way: BTreeSet<&Key> = under_way.map(|row| &row.key).collect();
+        let untouched = |row: &&Arc<Row>| {
+            let known = self.ledger.row(&origin, &row.key);
+            known.is_none_or(|known| known.version <= parted) && !under_way.contains(&row.key)
+        };
         let mut changes: Vec<Change> = theirs
             .rows(&origin)
             .filter(untouched)
