@@ -1,6 +1,5 @@
 //! TLS that ends at the proxy: rustls makes the handshakes, and the records after them are sealed and opened in place.
 
-pub mod certificate;
 pub mod expiry;
 pub mod hello;
 pub mod provider;

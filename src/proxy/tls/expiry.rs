@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::certificate;
+use crate::config::x509;
 use crate::config::Config;
 use crate::config::listen::{Identity, Listen, Security, Tls};
 use crate::observe::status::traffic::CertificateStatus;
@@ -166,7 +166,7 @@ fn end(tls: &Tls) -> End {
     match &tls.identity {
         Identity::SelfSigned => End::SelfSigned,
         Identity::Files { chain, .. } => {
-            chain.first().and_then(|leaf| certificate::not_after(leaf)).map_or(End::Unknown, End::At)
+            chain.first().and_then(|leaf| x509::not_after(leaf)).map_or(End::Unknown, End::At)
         }
     }
 }

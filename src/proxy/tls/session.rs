@@ -8,7 +8,7 @@ use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnect
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{HandshakeKind, ProtocolVersion};
 
-use super::certificate;
+use crate::config::x509;
 use super::record::{Content, Opener, RecordError, Sealer};
 
 /// What a client may send before its handshake is done.
@@ -150,8 +150,8 @@ impl Handshake {
                 .unwrap_or("-"),
             is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             client: connection.peer_certificates().and_then(<[_]>::first).map(|leaf| ClientIdentity {
-                fingerprint: certificate::fingerprint(leaf),
-                common_name: certificate::common_name(leaf),
+                fingerprint: x509::fingerprint(leaf),
+                common_name: x509::common_name(leaf),
             }),
         };
         let (secrets, keys) = connection.dangerous_into_kernel_connection()?;

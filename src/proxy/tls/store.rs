@@ -16,7 +16,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
-use super::certificate;
+use crate::config::x509;
 use super::hello::Hello;
 use super::provider::{Preference, preferring, provider};
 use super::self_signed::self_signed;
@@ -185,7 +185,7 @@ fn policy(clients: &ClientCertificates) -> [u8; 32] {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(&[mode]);
     for authority in authorities {
-        hash.update(&certificate::fingerprint(authority));
+        hash.update(&x509::fingerprint(authority));
     }
     hash.finish().as_ref().try_into().expect("SHA-256 has 32 octets")
 }

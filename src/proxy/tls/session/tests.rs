@@ -12,7 +12,7 @@ use super::client::{
 };
 use super::*;
 use crate::config::listen::{ClientCertificates, TlsVersion};
-use crate::proxy::tls::certificate::fingerprint;
+use crate::config::x509::fingerprint;
 use crate::proxy::tls::provider::Preference;
 use crate::proxy::tls::record::MOST_PLAIN;
 
