@@ -30,6 +30,7 @@ pub mod signature;
 pub mod sixpn;
 pub mod size;
 mod tree;
+pub mod x509;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

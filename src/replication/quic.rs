@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::frame::Request;
-use super::identity::Identity;
+use super::identity::{Authorities, Identity};
 use super::merge::Offer;
 use super::version::{Known, Origin};
 use super::ReplicationError;
@@ -89,7 +90,7 @@ impl Door {
     }
 
     /// Takes connections in until it is dropped.
-    pub fn accept(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub fn accept(&self, authorities: Arc<Authorities>) -> impl Future<Output = ()> + Send + use<> {
         let (endpoint, heard) = (self.endpoint.clone(), self.heard.clone());
         async move {
             let mut handshakes = JoinSet::new();
@@ -102,7 +103,7 @@ impl Door {
                 } else if handshakes.len() >= HANDSHAKES {
                     incoming.ignore();
                 } else {
-                    handshakes.spawn(greet(incoming, heard.clone()));
+                    handshakes.spawn(greet(incoming, Arc::clone(&authorities), heard.clone()));
                 }
             }
         }
@@ -154,14 +155,14 @@ async fn unreached(heard: &mpsc::Sender<Heard>, peer: Origin, address: SocketAdd
     let _ = heard.send(Heard::Unreached { peer, address, why }).await;
 }
 
-async fn greet(incoming: Incoming, heard: mpsc::Sender<Heard>) {
+async fn greet(incoming: Incoming, authorities: Arc<Authorities>, heard: mpsc::Sender<Heard>) {
     let address = incoming.remote_address();
     let connected = match incoming.accept() {
         Ok(connecting) => timeout(HANDSHAKE, connecting).await,
         Err(error) => return debug!(%address, "no connection: {error}"),
     };
     match connected {
-        Ok(Ok(connection)) => match Identity::peer_of(&connection) {
+        Ok(Ok(connection)) => match peer_of(&connection, &authorities) {
             Some(peer) => {
                 let _ = heard.send(Heard::Connected { peer, connection, dialed: false }).await;
             }
@@ -170,6 +171,12 @@ async fn greet(incoming: Incoming, heard: mpsc::Sender<Heard>) {
         Ok(Err(error)) => debug!(%address, "no connection: {error}"),
         Err(_) => debug!(%address, "no connection: the handshake took too long"),
     }
+}
+
+/// Whose certificate the handshake has judged.
+fn peer_of(connection: &Connection, authorities: &Authorities) -> Option<Origin> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    authorities.pop_of(chain.first()?, None).ok()
 }
 
 fn server(identity: &Identity) -> Result<quinn::ServerConfig, ReplicationError> {
