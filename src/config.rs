@@ -21,9 +21,11 @@ pub mod listen;
 pub mod load;
 pub mod observe;
 pub mod pop;
+pub mod pop_certificate;
 pub mod problem;
 pub mod proxy;
 mod read;
+pub mod replication;
 mod secret;
 pub mod services;
 pub mod signature;
@@ -50,6 +52,8 @@ pub struct Config {
     pub proxy: proxy::Proxy,
     /// None: this POP is alone.
     pub backhaul: Option<Arc<backhaul::Backhaul>>,
+    /// None: this POP belongs to no fleet.
+    pub replication: Option<Arc<replication::Replication>>,
     pub admin: admin::Admin,
     pub observe: observe::Observe,
 }

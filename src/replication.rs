@@ -7,8 +7,8 @@ pub mod identity;
 pub mod merge;
 pub mod octets;
 pub mod own;
-pub mod record;
 pub mod quic;
+pub mod record;
 pub mod relay_tree;
 pub mod replica;
 pub mod sync;
@@ -20,7 +20,9 @@ use std::net::SocketAddr;
 /// Why replication ended or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicationError {
-    #[error("replication cannot listen on {listen}: {source}\n  hint: is another process there? `replication.listen` chooses another port")]
+    #[error(
+        "replication cannot listen on {listen}: {source}\n  hint: is another process there? `replication.listen` chooses another port"
+    )]
     Listen { listen: SocketAddr, source: io::Error },
     #[error("the certificates are no use for replication: {0}")]
     Identity(String),

@@ -24,12 +24,13 @@ mod neighbor;
 mod observe;
 mod pop;
 mod proxy;
+mod replication;
 mod services;
 
 use backend::{Elsewhere, Here};
 
 /// Sections of versions to come: known words, but refused.
-const LATER: [&str; 4] = ["dns", "discovery", "replication", "fleet"];
+const LATER: [&str; 2] = ["dns", "discovery"];
 
 /// Decodes the whole file; `base` is where relative paths of files begin. None only after a problem.
 pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
@@ -61,6 +62,21 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
     let fleet = backhaul.as_ref().and_then(|read| read.fleet);
     let anycast = anycast.and_then(|spot| anycast::decode(&spot, names, families.as_ref(), fleet));
     let prefixes = anycast.as_ref().filter(|_| top.sheet().count() == before);
+    let fleet_at = fields.get("fleet");
+    let fleet_read = fleet_at.as_ref().and_then(replication::fleet);
+    let replication_at = fields.get("replication");
+    let replication = match (&fleet_at, &replication_at) {
+        (Some(_), Some(spot)) => replication::decode(spot, fleet_read, pop.as_ref(), &files),
+        (None, Some(spot)) => {
+            spot.refuse("`replication` without `fleet`", "`fleet: { name: … }`, as in its certificates");
+            None
+        }
+        (Some(spot), None) => {
+            spot.refuse("`fleet` without `replication`", "POPs of a fleet know each other by replication");
+            None
+        }
+        (None, None) => None,
+    };
     let admin = fields.get("admin").and_then(|spot| admin::decode(&spot)).unwrap_or_default();
     let observe = fields.get("observe").and_then(|spot| observe::decode(&spot)).unwrap_or_default();
     fields.close(&LATER);
@@ -72,11 +88,17 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
         read.apart(&taken);
         taken.extend(read.sockets());
     }
+    taken.extend(replication.iter().map(|read| (read.listen, Protocol::Udp, "replication.listen")));
     if let (Some(spot), Some(read)) = (&services_at, &services) {
         listen::together(spot, &read.listeners, prefixes, &taken);
     }
     let backhaul = match backhaul_at {
         Some(_) => Some(Arc::new(backhaul?.backhaul?)),
+        None => None,
+    };
+    let replication = match replication_at {
+        Some(_) => Some(Arc::new(replication?)),
+        None if fleet_at.is_some() => return None,
         None => None,
     };
     Some(Config {
@@ -88,6 +110,7 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
         health,
         proxy,
         backhaul,
+        replication,
         admin,
         observe,
     })

@@ -86,11 +86,25 @@ impl Diff {
 /// Compares two configurations; what does not change is listed too, as kept.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Diff {
-    let Config { generation, pop, bgp, anycast, services, health, proxy, backhaul, admin, observe } = old;
+    let Config {
+        generation,
+        pop,
+        bgp,
+        anycast,
+        services,
+        health,
+        proxy,
+        backhaul,
+        replication,
+        admin,
+        observe,
+    } = old;
     let Admin { socket, operator_key, max_darkened } = admin;
 
     let (proxy, workers) = word::proxy(proxy, &new.proxy);
     let (backhaul_words, backhaul_restart) = word::section(backhaul.as_ref(), new.backhaul.as_ref());
+    let (replication_words, replication_restart) =
+        word::replication(replication.as_ref(), new.replication.as_ref());
     let mut restart = Words::default();
     restart.compare("pop.id", &pop.id, &new.pop.id, Clone::clone);
     restart.compare("admin.socket", socket, &new.admin.socket, |path| path.display().to_string());
@@ -122,8 +136,20 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
             word::peer(old, new)
         })
         .collect(),
-        process: process.done().into_iter().chain(proxy).chain(backhaul_words).collect(),
-        restart: restart.done().into_iter().chain(workers).chain(backhaul_restart).collect(),
+        process: process
+            .done()
+            .into_iter()
+            .chain(proxy)
+            .chain(backhaul_words)
+            .chain(replication_words)
+            .collect(),
+        restart: restart
+            .done()
+            .into_iter()
+            .chain(workers)
+            .chain(backhaul_restart)
+            .chain(replication_restart)
+            .collect(),
     }
 }
 

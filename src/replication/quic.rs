@@ -16,11 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::ReplicationError;
 use super::frame::Request;
-use super::identity::{Authorities, Identity};
+use super::identity::Identity;
 use super::merge::Offer;
 use super::version::{Known, Origin};
-use super::ReplicationError;
+use crate::config::pop_certificate::Authorities;
 
 /// Strangers whose handshake is under way. One more is not answered.
 const HANDSHAKES: usize = 64;
@@ -41,19 +42,60 @@ const DATAGRAMS: usize = 1 << 16;
 #[derive(Debug)]
 pub enum Heard {
     /// `dialed`: by us.
-    Connected { peer: Origin, connection: Connection, dialed: bool },
+    Connected {
+        peer: Origin,
+        connection: Connection,
+        dialed: bool,
+    },
     /// A dial came to nothing.
-    Unreached { peer: Origin, address: SocketAddr, why: String },
-    Closed { peer: Origin, id: usize, why: String },
-    Push { peer: Origin, spread: bool, offer: Offer },
-    Compare { peer: Origin, request: Request, answer: oneshot::Sender<Vec<(Origin, Known)>> },
-    Fetch { peer: Origin, request: Request, answer: oneshot::Sender<Result<Option<Offer>, Duration>> },
-    Permit { peer: Origin, word: Vec<u8>, answer: oneshot::Sender<Vec<u8>> },
-    Datagram { peer: Origin, octets: bytes::Bytes },
+    Unreached {
+        peer: Origin,
+        address: SocketAddr,
+        why: String,
+    },
+    Closed {
+        peer: Origin,
+        id: usize,
+        why: String,
+    },
+    Push {
+        peer: Origin,
+        spread: bool,
+        offer: Offer,
+    },
+    Compare {
+        peer: Origin,
+        request: Request,
+        answer: oneshot::Sender<Vec<(Origin, Known)>>,
+    },
+    Fetch {
+        peer: Origin,
+        request: Request,
+        answer: oneshot::Sender<Result<Option<Offer>, Duration>>,
+    },
+    Permit {
+        peer: Origin,
+        word: Vec<u8>,
+        answer: oneshot::Sender<Vec<u8>>,
+    },
+    Datagram {
+        peer: Origin,
+        octets: bytes::Bytes,
+    },
     /// Answers to what we asked.
-    Compared { peer: Origin, known: Vec<(Origin, Known)> },
-    Fetched { peer: Origin, origin: Origin, result: Result<Option<Offer>, Duration> },
-    Permitted { peer: Origin, word: Vec<u8> },
+    Compared {
+        peer: Origin,
+        known: Vec<(Origin, Known)>,
+    },
+    Fetched {
+        peer: Origin,
+        origin: Origin,
+        result: Result<Option<Offer>, Duration>,
+    },
+    Permitted {
+        peer: Origin,
+        word: Vec<u8>,
+    },
 }
 
 /// Our door: takes connections in, and leads to others.
@@ -67,7 +109,11 @@ impl Door {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn open(listen: SocketAddr, identity: &Identity, heard: mpsc::Sender<Heard>) -> Result<Self, ReplicationError> {
+    pub fn open(
+        listen: SocketAddr,
+        identity: &Identity,
+        heard: mpsc::Sender<Heard>,
+    ) -> Result<Self, ReplicationError> {
         let socket = bind(listen).map_err(|source| ReplicationError::Listen { listen, source })?;
         let server = server(identity)?;
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
@@ -176,7 +222,7 @@ async fn greet(incoming: Incoming, authorities: Arc<Authorities>, heard: mpsc::S
 /// Whose certificate the handshake has judged.
 fn peer_of(connection: &Connection, authorities: &Authorities) -> Option<Origin> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    authorities.pop_of(chain.first()?, None).ok()
+    Origin::new(&authorities.pop_of(chain.first()?, None).ok()?)
 }
 
 fn server(identity: &Identity) -> Result<quinn::ServerConfig, ReplicationError> {

@@ -14,6 +14,8 @@ use crate::config::sixpn::{Fleet, Place, RegionCode};
 
 mod peer;
 
+pub(super) use peer::endpoint;
+
 const MOST_PEERS: usize = 1024;
 const PRIVATE_KEY_FILE: &str = "/var/lib/edgeproxy/backhaul.key";
 const INTERFACE: &str = "edge6pn";

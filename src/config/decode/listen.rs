@@ -12,6 +12,8 @@ use crate::config::read::{Fields, Spot, Unique, shown, whole};
 use crate::config::services::Backend;
 
 mod tls;
+
+pub(super) use tls::file;
 mod together;
 
 pub(super) use together::together;

@@ -8,9 +8,11 @@ use serde::Serialize;
 mod backhaul;
 mod forwarding;
 mod listen;
+mod replication;
 
 pub(super) use backhaul::{peer, section};
 pub(super) use forwarding::proxy;
+pub(super) use replication::replication;
 
 use crate::config::anycast::{Anycast, Damping, Drain};
 use crate::config::bgp::{Attributes, Neighbor};

@@ -16,6 +16,8 @@ pub(in crate::config) enum Letters {
     Plain,
     /// `a-z 0-9 -`, a letter first.
     Label,
+    /// `a-z 0-9 . -`, a letter first.
+    Domain,
     /// `a-z A-Z 0-9 . _ -`.
     Loose,
 }
@@ -54,9 +56,14 @@ impl<'a> Spot<'a> {
             Letters::Label => {
                 (|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-', "a-z 0-9 -, a letter first")
             }
+            Letters::Domain => (
+                |c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c),
+                "a-z 0-9 . -, a letter first",
+            ),
             Letters::Loose => (|c| c.is_ascii_alphanumeric() || ".-_".contains(c), "a-z A-Z 0-9 . _ -"),
         };
-        let first = !matches!(letters, Letters::Label) || text.starts_with(|c: char| c.is_ascii_lowercase());
+        let first = !matches!(letters, Letters::Label | Letters::Domain)
+            || text.starts_with(|c: char| c.is_ascii_lowercase());
         if !first || !length.contains(&text.len()) || !text.chars().all(allowed) {
             let hint = format!("{} to {} characters of {said}", length.start(), length.end());
             self.refuse(format!("{} cannot be a name here", shown(text)), hint);

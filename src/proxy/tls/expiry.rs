@@ -5,9 +5,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::x509;
 use crate::config::Config;
 use crate::config::listen::{Identity, Listen, Security, Tls};
+use crate::config::x509;
 use crate::observe::status::traffic::CertificateStatus;
 
 const DAY: Duration = Duration::from_secs(86_400);

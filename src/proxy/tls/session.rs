@@ -8,8 +8,8 @@ use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnect
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{HandshakeKind, ProtocolVersion};
 
-use crate::config::x509;
 use super::record::{Content, Opener, RecordError, Sealer};
+use crate::config::x509;
 
 /// What a client may send before its handshake is done.
 pub const MOST_HANDSHAKE: usize = 64 << 10;

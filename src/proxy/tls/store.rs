@@ -16,12 +16,12 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
-use crate::config::x509;
 use super::hello::Hello;
 use super::provider::{Preference, preferring, provider};
 use super::self_signed::self_signed;
 use super::tickets::Tickets;
 use crate::config::listen::{ClientCertificates, Identity, PrivateKey, ServerName, Tls, TlsVersion};
+use crate::config::x509;
 
 /// Where a name leads.
 #[derive(Debug, Clone)]

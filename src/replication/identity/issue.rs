@@ -6,7 +6,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use super::uri;
+use crate::config::pop_certificate::uri;
 use crate::replication::version::Origin;
 
 /// How long an authority is good for.
@@ -30,7 +30,8 @@ pub enum IssueError {
 /// Whether a fleet may be called this.
 #[must_use]
 pub fn is_fleet(name: &str) -> bool {
-    let inside = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || b".-".contains(&letter);
+    let inside =
+        |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || b".-".contains(&letter);
     name.len() <= 63
         && name.starts_with(|letter: char| letter.is_ascii_lowercase())
         && name.bytes().all(inside)

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
 
-use super::{Authorities, Untrusted, algorithms};
+use super::algorithms;
+use crate::config::pop_certificate::{Authorities, Untrusted};
 use crate::replication::version::Origin;
 
 /// For both sides; a client knows whom it wants.
@@ -25,8 +28,8 @@ impl Verifier {
     fn judge(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
         let found = self.authorities.pop_of(certificate, Some(now)).map_err(refused)?;
         match &self.wanted {
-            Some(wanted) if *wanted != found => {
-                Err(refused(Untrusted::Another { wanted: wanted.clone(), found }))
+            Some(wanted) if wanted.as_str() != found => {
+                Err(refused(Untrusted::Another { wanted: wanted.to_string(), found }))
             }
             _ => Ok(()),
         }

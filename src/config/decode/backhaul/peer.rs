@@ -123,7 +123,7 @@ fn preshared(spot: &Spot<'_>, files: &Files<'_>) -> Option<Preshared> {
 fn endpoints(spot: &Spot<'_>, fleet: Option<Fleet>, claims: &mut Claims) -> Option<Vec<Endpoint>> {
     let mut endpoints = Vec::new();
     for spot in spot.list(MOST_ENDPOINTS)? {
-        if let Some(endpoint) = endpoint(&spot, fleet)
+        if let Some(endpoint) = endpoint(&spot, fleet, super::LISTEN)
             && claims.endpoints.claim(&spot, &endpoint.to_string())
         {
             endpoints.push(endpoint);
@@ -132,12 +132,17 @@ fn endpoints(spot: &Spot<'_>, fleet: Option<Fleet>, claims: &mut Claims) -> Opti
     Some(endpoints)
 }
 
-fn endpoint(spot: &Spot<'_>, fleet: Option<Fleet>) -> Option<Endpoint> {
+/// Where somebody may be reached outside; `port` is the usual one, for hints.
+pub(in crate::config::decode) fn endpoint(
+    spot: &Spot<'_>,
+    fleet: Option<Fleet>,
+    port: u16,
+) -> Option<Endpoint> {
     let text = spot.line(300)?;
     if let Ok(socket) = text.parse::<SocketAddr>() {
-        let (ip, port) = (socket.ip(), socket.port());
+        let ip = socket.ip();
         let wrong = match ip {
-            _ if port == 0 => "has no port",
+            _ if socket.port() == 0 => "has no port",
             _ if ip.is_unspecified() => "is the unspecified address",
             _ if ip.is_multicast() => "is a multicast address",
             IpAddr::V4(Ipv4Addr::BROADCAST) => "is the broadcast address",
@@ -148,23 +153,25 @@ fn endpoint(spot: &Spot<'_>, fleet: Option<Fleet>) -> Option<Endpoint> {
             IpAddr::V6(v6) if fleet.is_some_and(|fleet| fleet.contains(v6)) => {
                 "is inside the fleet: a tunnel cannot be reached through itself"
             }
-            _ => return Some(Endpoint::Address(SocketAddr::new(ip, port))),
+            _ => return Some(Endpoint::Address(SocketAddr::new(ip, socket.port()))),
         };
         spot.refuse(
             format!("{} {wrong}", shown(text)),
-            "an address and UDP port outside, such as `192.0.2.7:51820`",
+            format!("an address and UDP port outside, such as `192.0.2.7:{port}`"),
         );
         return None;
     }
     let hint = match text.trim_matches(['[', ']']).parse() {
-        Ok(IpAddr::V4(ip)) => format!("write `{ip}:51820`"),
-        Ok(IpAddr::V6(ip)) => format!("write `\"[{ip}]:51820\"`"),
-        Err(_) => "`192.0.2.7:51820`, `\"[2001:db8::7]:51820\"` or `fra1.example.net:51820`".to_owned(),
+        Ok(IpAddr::V4(ip)) => format!("write `{ip}:{port}`"),
+        Ok(IpAddr::V6(ip)) => format!("write `\"[{ip}]:{port}\"`"),
+        Err(_) => {
+            format!("`192.0.2.7:{port}`, `\"[2001:db8::7]:{port}\"` or `fra1.example.net:{port}`")
+        }
     };
     let parts = text.rsplit_once(':').filter(|(name, _)| !name.starts_with('*'));
     let name = parts.and_then(|(name, _)| ServerName::read(name));
-    let port = parts.and_then(|(_, port)| whole(port)).filter(|port| (1..=65535).contains(port));
-    match name.zip(port) {
+    let named = parts.and_then(|(_, port)| whole(port)).filter(|port| (1..=65535).contains(port));
+    match name.zip(named) {
         Some((name, port)) => Some(Endpoint::Name(name.0, port as u16)),
         None => {
             spot.refuse(format!("expected an address or a name with a port, found {}", shown(text)), hint);

@@ -87,7 +87,10 @@ fn clients(fields: &mut Fields<'_>, files: &Files<'_>) -> Option<ClientCertifica
 }
 
 /// What stands in the file that a spot names.
-fn file<T>(spot: &Spot<'_>, read: impl FnOnce(&str) -> Result<T, Refusal>) -> Option<T> {
+pub(in crate::config::decode) fn file<T>(
+    spot: &Spot<'_>,
+    read: impl FnOnce(&str) -> Result<T, Refusal>,
+) -> Option<T> {
     if spot.text()?.starts_with("-----BEGIN") {
         spot.refuse(
             "expected the name of a file, found what belongs into it",
