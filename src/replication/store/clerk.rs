@@ -284,7 +284,7 @@ impl<'a> Clerk<'a> {
             } else {
                 let mut count = 0;
                 let (behind, database) = (&self.behind, &mut self.database);
-                database.transaction(Sure::System, |page| {
+                database.transaction(Sure::System, |page| -> rusqlite::Result<()> {
                     for waiting in behind.portion() {
                         let gone = waiting.rows.iter().filter(|(_, row)| row.is_none()).map(|(key, _)| key);
                         page.change(&waiting.head, waiting.rows.values().flatten(), gone)?;
@@ -299,7 +299,7 @@ impl<'a> Clerk<'a> {
         let end = copying.rows.len().min(copying.written + PORTION);
         let (head, book) = (&copying.head, copying.book);
         let last = end == copying.rows.len();
-        self.database.transaction(Sure::System, |page| {
+        self.database.transaction(Sure::System, |page| -> rusqlite::Result<()> {
             page.fill(book, copying.rows[copying.written..end].iter())?;
             if last { page.name(head, book) } else { Ok(()) }
         })?;
@@ -331,7 +331,7 @@ impl<'a> Clerk<'a> {
         let origins: Vec<&Origin> = urgent.iter().filter_map(|urgent| urgent.what.origin()).collect();
         let before = origins.into_iter().try_for_each(|origin| self.write_all_of(origin));
         let written = before.and_then(|()| {
-            self.database.transaction(Sure::Disk, |page| {
+            self.database.transaction(Sure::Disk, |page| -> rusqlite::Result<()> {
                 urgent.iter().try_for_each(|urgent| match &urgent.what {
                     Own::Rows { head, rows, gone } => page.change(head, rows.iter(), gone.iter()),
                     Own::Slot { name, value } => page.slot(name, value),

@@ -1,9 +1,10 @@
 //! Reads the database at the start: what adds up is taken, what does not is dropped, and what cannot be read is said.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, Row as Line};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row as Line};
 
 pub(super) use super::schema::Fault;
 use super::schema;
@@ -30,6 +31,20 @@ pub(super) struct Contents {
 
 /// Opens a database and reads all of it.
 pub(super) fn load(path: &Path) -> Result<(Connection, Contents), Fault> {
+    read(path).map_err(|fault| match fault {
+        // A bit of its header says that; the file itself does not.
+        Fault::Weather(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) && is_writable(path) => {
+            Fault::Damage(error.to_string())
+        }
+        fault => fault,
+    })
+}
+
+fn is_writable(path: &Path) -> bool {
+    File::options().read(true).write(true).open(path).is_ok()
+}
+
+fn read(path: &Path) -> Result<(Connection, Contents), Fault> {
     let connection = schema::connect(path)?;
     let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |line| line.get(0))?;
     if sound != "ok" {
@@ -68,26 +83,35 @@ pub(super) fn salvage(path: &Path) -> BTreeMap<String, Vec<u8>> {
     found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-/// Octets with a check behind them.
-pub(super) fn seal(mut octets: Vec<u8>) -> Vec<u8> {
-    let check = blake3::hash(&octets);
-    octets.extend_from_slice(&check.as_bytes()[..CHECK]);
+/// Octets with a check behind them, of the name under which they are kept and of themselves.
+pub(super) fn seal(name: &str, mut octets: Vec<u8>) -> Vec<u8> {
+    let check = check(name, &octets);
+    octets.extend_from_slice(&check);
     octets
 }
 
-/// The octets, if they are those that were sealed.
-pub(super) fn unseal(sealed: &[u8]) -> Option<&[u8]> {
-    let (octets, check) = sealed.split_at_checked(sealed.len().checked_sub(CHECK)?)?;
-    (blake3::hash(octets).as_bytes()[..CHECK] == *check).then_some(octets)
+/// The octets, if they are those that were sealed under this name.
+fn unseal<'a>(name: &str, sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (octets, found) = sealed.split_at_checked(sealed.len().checked_sub(CHECK)?)?;
+    (check(name, octets) == *found).then_some(octets)
+}
+
+fn check(name: &str, octets: &[u8]) -> [u8; CHECK] {
+    let mut hasher = blake3::Hasher::new_derive_key("edgeproxy replication 1 kept");
+    hasher.update(name.as_bytes()).update(&[0]).update(octets);
+    let mut check = [0; CHECK];
+    hasher.finalize_xof().fill(&mut check);
+    check
 }
 
 /// Names with values; None where a value is not what was written.
 fn slots(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<Vec<u8>>)>> {
     let mut statement = connection.prepare("SELECT name, value FROM slots LIMIT ?1")?;
     let lines = statement.query_map([MOST_SLOTS as i64], |line| {
-        let sealed = line.get_ref(1)?.as_blob()?;
-        let value = (sealed.len() <= MOST_SLOT + CHECK).then(|| unseal(sealed)).flatten();
-        Ok((line.get(0)?, value.map(<[u8]>::to_vec)))
+        let (name, sealed): (String, _) = (line.get(0)?, line.get_ref(1)?.as_blob()?);
+        let value = (sealed.len() <= MOST_SLOT + CHECK).then(|| unseal(&name, sealed)).flatten();
+        let value = value.map(<[u8]>::to_vec);
+        Ok((name, value))
     })?;
     lines.collect()
 }
@@ -112,7 +136,7 @@ pub(super) fn origin(
     book: i64,
     sealed: &[u8],
 ) -> rusqlite::Result<Option<(Signed, Vec<Row>)>> {
-    let Some(head) = unseal(sealed).and_then(|octets| Signed::read(&mut Reader::new(octets)).ok()) else {
+    let Some(head) = unseal(name, sealed).and_then(|octets| Signed::read(&mut Reader::new(octets)).ok()) else {
         return Ok(None);
     };
     let origin = &head.head.origin;

@@ -138,7 +138,7 @@ impl<'a> Database<'a> {
     pub fn sweep(&mut self) -> rusqlite::Result<()> {
         let Some(&book) = self.books.forsaken.last() else { return Ok(()) };
         let mut removed = 0;
-        self.transaction(Sure::System, |page| {
+        self.transaction(Sure::System, |page| -> rusqlite::Result<()> {
             removed = page.transaction.execute(
                 "DELETE FROM rows WHERE (book, tab, key) IN
                  (SELECT book, tab, key FROM rows WHERE book = ?1 LIMIT ?2)",
@@ -217,7 +217,7 @@ impl Page<'_> {
         head.put(&mut octets);
         self.transaction.execute(
             "INSERT OR REPLACE INTO heads (origin, book, head) VALUES (?1, ?2, ?3)",
-            params![head.head.origin.as_str(), book, seal(octets)],
+            params![head.head.origin.as_str(), book, seal(head.head.origin.as_str(), octets)],
         )?;
         Ok(())
     }
@@ -238,7 +238,7 @@ pub(super) fn keep_slots(connection: &Connection, slots: &BTreeMap<String, Vec<u
 }
 
 fn put_slot(connection: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
-    let sealed = seal(value.to_vec());
+    let sealed = seal(name, value.to_vec());
     connection.execute("INSERT OR REPLACE INTO slots (name, value) VALUES (?1, ?2)", params![name, sealed])?;
     Ok(())
 }

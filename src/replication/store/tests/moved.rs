@@ -74,7 +74,7 @@ async fn a_dump_that_is_not_whole_changes_nothing() {
         (text.replace("\"version\":5,\"rows\"", "\"version\":6,\"rows\""), 2, "something else"),
         (text.replace("\"kind\":3,", ""), 3, "no row"),
         (text.replacen("\"version\":3", "\"version\":2", 1), 7, "add up"),
-        (without(3), 7, "missing field"),
+        (without(3), 7, "unknown field"),
         (text[..text.len() - 10].to_owned(), 8, "cut off"),
         (without(lines.len() - 1), 8, "cut off"),
         (text.replace("\"origins\":1", "\"origins\":2"), 8, "changed"),

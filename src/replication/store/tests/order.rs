@@ -57,24 +57,24 @@ async fn what_nobody_needs_any_more_is_removed() {
     assert!(other.is(&loaded));
     // Half of it may be left when it stops; the next run knows.
     let running = Running::start(store);
-    let mut count = 0;
+    let mut count = 0_i64;
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let connection = schema::look(&state.path().join("fleet.db")).unwrap();
         count = connection.query_row("SELECT count(*) FROM rows", [], |line| line.get(0)).unwrap();
-        if count == other.rows.len() {
+        if count == other.rows.len() as i64 {
             break;
         }
     }
     running.stop().await.unwrap();
-    assert_eq!(count, other.rows.len());
+    assert_eq!(count, other.rows.len() as i64);
 }
 
 #[test]
 fn what_waits_of_one_origin_is_put_together() {
     let (now, mut behind) = (Instant::now(), Behind::default());
     let (mut one, mut two) = (Pen::new("fra1"), Pen::new("gru1"));
-    let mut put = |behind: &mut Behind, work| match work {
+    let put = |behind: &mut Behind, work| match work {
         Work::Remote { head, rows, whole, gone } => behind.put(head, rows, whole, gone, now),
         _ => unreachable!(),
     };
