@@ -42,7 +42,7 @@ pub const MOST_SLOT: usize = 4 << 20;
 /// Slots that are kept.
 pub const MOST_SLOTS: usize = 64;
 
-/// What is to be written. Of one origin in the order in which it was sent.
+/// What is to be written. Of one origin in the order in which it was sent. No key is both in `rows` and in `gone`.
 #[derive(Debug)]
 pub enum Work {
     /// Our own rows. All that waits goes to the disk together, and `done` is told afterwards, or in words why it is

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use super::StoreError;
 use super::aside;
 
+/// Octets of the shortest database: one page (SQLite's default, and ours).
+const LEAST: u64 = 4_096;
+
 /// A folder that this process has for itself.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -45,12 +48,13 @@ impl Place {
         self.folder.join("fleet.db.backup.tmp")
     }
 
-    /// What is known of the database before it is opened. SQLite would take an empty file for a new database.
+    /// What is known of the database before it is opened. SQLite would take what is left of a file for a new database.
     pub fn suspicion(&self) -> Option<String> {
         if self.suspect().exists() {
             return Some("it was found damaged while it was in use".to_owned());
         }
-        fs::metadata(self.database()).is_ok_and(|file| file.len() == 0).then(|| "it is empty".to_owned())
+        let cut = fs::metadata(self.database()).is_ok_and(|file| file.len() < LEAST);
+        cut.then(|| "it was cut off".to_owned())
     }
 
     /// Has the next process put the database aside.

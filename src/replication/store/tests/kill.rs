@@ -64,13 +64,13 @@ async fn writes_until_it_is_killed() {
     let running = Running::start(store);
     println!("begun");
     for round in own.version().. {
-        let keys = (0..1 + round % 9).map(|key| (key * 31 + round) % 200);
+        let keys = (0..1 + round % 9).map(|key| (key * 31 + round) % if round % 7 == 0 { 200 } else { 250 });
         let rows = own.write(keys, (round % 5 > 0).then_some(round as usize % 700));
-        let gone = if round % 7 == 0 { own.collect([round % 50]) } else { vec![] };
+        let gone = if round % 7 == 0 { own.collect([200 + round % 50]) } else { vec![] };
         let (work, told) = own.own(rows, gone);
         running.send(work).await;
         let rows = other.write((0..40).map(|key| key * 7 + round), Some(20));
-        let gone = other.collect([round % 300]);
+        let gone = other.collect([round.wrapping_sub(1)]);
         running.send(other.remote(rows, gone)).await;
         if round % 10 == 0 {
             third.write((0..1_500).map(|key| key + round % 1_000), Some(10));
