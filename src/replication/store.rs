@@ -4,7 +4,10 @@
 //! written behind, in batches, and comes back from them if it is lost.
 //!
 //! INVARIANT: whenever the process ends, the database holds, of every origin, rows that add up to the head beside them.
-#![expect(clippy::disallowed_methods, reason = "driver: owns the database, its folder and the time of its writes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "driver: owns the database, its folder and the time of its writes"
+)]
 
 mod aside;
 mod backup;
@@ -98,7 +101,9 @@ pub enum StoreError {
     Occupied(PathBuf),
     #[error("{0}: {1}{hint}", hint = hint(.1))]
     Database(PathBuf, #[source] rusqlite::Error),
-    #[error("{0} is damaged: {1}; it is set aside at the next start, and what it had comes from the other POPs")]
+    #[error(
+        "{0} is damaged: {1}; it is set aside at the next start, and what it had comes from the other POPs"
+    )]
     Damaged(PathBuf, String),
     #[error("somebody removed or replaced {0} while it was open; it is made anew at the next start")]
     Removed(PathBuf),
@@ -118,7 +123,9 @@ fn hint(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(DiskFull) => "; make room on this disk: it is tried again with the next write",
         Some(ReadOnly | PermissionDenied) => "; the state folder must be writable for edgeproxy",
-        Some(DatabaseBusy | DatabaseLocked) => "; another program holds it, such as a shell of SQLite: close that",
+        Some(DatabaseBusy | DatabaseLocked) => {
+            "; another program holds it, such as a shell of SQLite: close that"
+        }
         _ => "",
     }
 }
@@ -161,11 +168,18 @@ pub fn open(folder: &Path) -> Result<(Store, Loaded), StoreError> {
     let Contents { origins, slots, damaged, mut books } = contents;
     books.slots = slots.keys().cloned().collect();
     if !damaged.is_empty() {
-        warn!("{}: the rows of {} are damaged and are asked of the other POPs", path.display(), damaged.join(", "));
+        warn!(
+            "{}: the rows of {} are damaged and are asked of the other POPs",
+            path.display(),
+            damaged.join(", ")
+        );
     }
     let fresh = !existed || set_aside.is_some();
     let missed = watch::Sender::default();
-    Ok((Store { place, connection, books, fresh, missed }, Loaded { origins, slots, set_aside, fresh, damaged }))
+    Ok((
+        Store { place, connection, books, fresh, missed },
+        Loaded { origins, slots, set_aside, fresh, damaged },
+    ))
 }
 
 impl Store {
@@ -184,11 +198,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] and [`StoreError::Removed`]: open it anew, and send everything again. Other errors are
     /// told to whoever waits, and tried again.
-    pub async fn run(
-        self,
-        work: mpsc::Receiver<Work>,
-        stop: CancellationToken,
-    ) -> Result<(), StoreError> {
+    pub async fn run(self, work: mpsc::Receiver<Work>, stop: CancellationToken) -> Result<(), StoreError> {
         let Self { place, connection, books, fresh, missed } = self;
         clerk::Clerk::new(&place, &connection, books, missed).run(fresh, work, &stop).await
     }

@@ -37,7 +37,8 @@ impl Schedule {
     /// An hour after the last one, if that is known. A database that was made anew just now replaces no copy of an
     /// older one before it had time to be filled.
     pub fn new(place: &Place, fresh: bool) -> Self {
-        let age = || SystemTime::now().duration_since(fs::metadata(place.backup()).ok()?.modified().ok()?).ok();
+        let age =
+            || SystemTime::now().duration_since(fs::metadata(place.backup()).ok()?.modified().ok()?).ok();
         let wait = if fresh { EVERY } else { EVERY.saturating_sub(age().unwrap_or(EVERY)).max(SOON) };
         Self { next: Instant::now() + wait }
     }
@@ -75,7 +76,10 @@ impl Clerk<'_> {
             let _ = fs::remove_file(&path);
         }
         if let Err(why) = &made {
-            warn!("there is no new {}: {why}; it is tried again in 10 minutes", self.place().backup().display());
+            warn!(
+                "there is no new {}: {why}; it is tried again in 10 minutes",
+                self.place().backup().display()
+            );
         }
         Ok(made.unwrap_or(false))
     }

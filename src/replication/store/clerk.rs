@@ -54,7 +54,7 @@ struct Urgent {
 }
 
 enum Own {
-    Rows { head: Signed, rows: Vec<Arc<Row>>, gone: Vec<Key> },
+    Rows { head: Box<Signed>, rows: Vec<Arc<Row>>, gone: Vec<Key> },
     Slot { name: String, value: Vec<u8> },
 }
 
@@ -171,14 +171,17 @@ impl<'a> Clerk<'a> {
     fn take(&mut self, work: Work) -> Result<(), StoreError> {
         match work {
             Work::Own { head, rows, gone, done } => {
+                let head = Box::new(head);
                 self.urgent.push(Urgent { what: Own::Rows { head, rows, gone }, done });
             }
             Work::Slot { name, value, done } => {
                 let slots = &mut self.database.books.slots;
                 if value.len() > MOST_SLOT {
-                    let _ = done.send(Err(format!("`{name}` is longer than the {MOST_SLOT} octets of a slot")));
+                    let _ =
+                        done.send(Err(format!("`{name}` is longer than the {MOST_SLOT} octets of a slot")));
                 } else if slots.len() >= MOST_SLOTS && !slots.contains(&name) {
-                    let _ = done.send(Err(format!("`{name}` is one more than the {MOST_SLOTS} slots there are")));
+                    let _ =
+                        done.send(Err(format!("`{name}` is one more than the {MOST_SLOTS} slots there are")));
                 } else {
                     slots.insert(name.clone());
                     self.urgent.push(Urgent { what: Own::Slot { name, value }, done });
@@ -209,7 +212,11 @@ impl<'a> Clerk<'a> {
         if is != was {
             self.missed.send_modify(|missed| {
                 let missed = Arc::make_mut(missed);
-                if is { missed.insert(origin.clone()) } else { missed.remove(origin) };
+                if is {
+                    missed.insert(origin.clone())
+                } else {
+                    missed.remove(origin)
+                };
             });
         }
         is
@@ -268,7 +275,10 @@ impl<'a> Clerk<'a> {
         if self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY) {
             self.complained = Some(now);
             self.ailing = true;
-            warn!("{}; what other POPs said stays in memory and is written later", StoreError::Database(path, error));
+            warn!(
+                "{}; what other POPs said stays in memory and is written later",
+                StoreError::Database(path, error)
+            );
         }
         Ok(())
     }
@@ -344,9 +354,9 @@ impl<'a> Clerk<'a> {
             Err(error) if is_damage(&error) => Err(StoreError::Damaged(path, error.to_string())),
             Err(error) => Err(StoreError::Database(path, error)),
         };
-        let told = result.as_ref().map_err(ToString::to_string);
+        let told = result.as_ref().copied().map_err(ToString::to_string);
         for urgent in urgent {
-            let _ = urgent.done.send(told.clone().map(|()| ()));
+            let _ = urgent.done.send(told.clone());
         }
         match result {
             Err(error @ (StoreError::Damaged(..) | StoreError::Removed(_))) => Err(error),
@@ -374,7 +384,9 @@ impl<'a> Clerk<'a> {
             let written = if more { self.write_portion() } else { Ok(()) };
             if written.is_err() || Instant::now() >= end {
                 self.judge(written)?;
-                warn!("the last words of other POPs are not written; they are asked for again at the next start");
+                warn!(
+                    "the last words of other POPs are not written; they are asked for again at the next start"
+                );
                 break;
             }
         }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row as Line};
 
-pub(super) use super::schema::Fault;
 use super::schema;
+pub(super) use super::schema::Fault;
 use super::write::Books;
 use super::{MOST_SLOT, MOST_SLOTS};
 use crate::replication::digest::Sum;
@@ -33,7 +33,9 @@ pub(super) struct Contents {
 pub(super) fn load(path: &Path) -> Result<(Connection, Contents), Fault> {
     read(path).map_err(|fault| match fault {
         // A bit of its header says that; the file itself does not.
-        Fault::Weather(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) && is_writable(path) => {
+        Fault::Weather(error)
+            if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) && is_writable(path) =>
+        {
             Fault::Damage(error.to_string())
         }
         fault => fault,
@@ -118,8 +120,10 @@ fn slots(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<Vec<u8
 
 /// All heads: name, book and sealed octets.
 pub(super) fn heads(connection: &Connection) -> rusqlite::Result<Vec<(String, i64, Vec<u8>)>> {
-    let mut statement = connection.prepare("SELECT origin, book, head FROM heads ORDER BY origin LIMIT ?1")?;
-    let lines = statement.query_map([MOST_ORIGINS as i64], |line| Ok((line.get(0)?, line.get(1)?, line.get(2)?)))?;
+    let mut statement =
+        connection.prepare("SELECT origin, book, head FROM heads ORDER BY origin LIMIT ?1")?;
+    let lines =
+        statement.query_map([MOST_ORIGINS as i64], |line| Ok((line.get(0)?, line.get(1)?, line.get(2)?)))?;
     lines.collect()
 }
 
@@ -136,7 +140,8 @@ pub(super) fn origin(
     book: i64,
     sealed: &[u8],
 ) -> rusqlite::Result<Option<(Signed, Vec<Row>)>> {
-    let Some(head) = unseal(name, sealed).and_then(|octets| Signed::read(&mut Reader::new(octets)).ok()) else {
+    let Some(head) = unseal(name, sealed).and_then(|octets| Signed::read(&mut Reader::new(octets)).ok())
+    else {
         return Ok(None);
     };
     let origin = &head.head.origin;

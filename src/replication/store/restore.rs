@@ -100,18 +100,18 @@ impl Taking<'_> {
                 return Ok(());
             }
             let head = self.head(&text)?;
-            believe(&head).map_err(|why| self.lines.wrong(why))?;
+            believe(&head).map_err(|why| self.lines.wrong(&why))?;
             rows += self.origin(page, &head)?;
             origins += 1;
         }
     }
 
     fn head(&self, text: &[u8]) -> Result<Signed, StoreError> {
-        let line: OfHead = serde_json::from_slice(text).map_err(|error| self.lines.wrong(error))?;
+        let line: OfHead = serde_json::from_slice(text).map_err(|error| self.lines.wrong(&error))?;
         let octets = unhex(&line.head).ok_or_else(|| self.lines.wrong("the head is not hexadecimal"))?;
         let mut reader = Reader::new(&octets);
         let signed = Signed::read(&mut reader).and_then(|signed| reader.finish("head").map(|()| signed));
-        let signed = signed.map_err(|error| self.lines.wrong(error))?;
+        let signed = signed.map_err(|error| self.lines.wrong(&error))?;
         let head = &signed.head;
         let said = (line.incarnation, line.version, line.rows);
         if line.origin != head.origin.as_str()
@@ -137,7 +137,7 @@ impl Taking<'_> {
         }
         if sum.digest() != head.digest || weight != head.weight {
             let what = format!("the rows of {} before this line do not add up to its head", head.origin);
-            return Err(self.lines.wrong(what).into());
+            return Err(self.lines.wrong(&what).into());
         }
         if newer_here {
             self.restored.newer_here.push(head.origin.to_string());
@@ -176,7 +176,7 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn next<T: DeserializeOwned>(&mut self) -> Result<T, StoreError> {
         let text = self.text()?;
-        serde_json::from_slice(&text).map_err(|error| self.wrong(error))
+        serde_json::from_slice(&text).map_err(|error| self.wrong(&error))
     }
 
     fn text(&mut self) -> Result<Vec<u8>, StoreError> {
@@ -192,7 +192,7 @@ impl Lines<'_> {
         }
     }
 
-    fn wrong(&self, what: impl ToString) -> StoreError {
+    fn wrong(&self, what: &(impl ToString + ?Sized)) -> StoreError {
         StoreError::Dump { line: self.number, what: what.to_string() }
     }
 }

@@ -102,7 +102,12 @@ impl Pen {
     }
 
     pub fn whole(&self) -> Work {
-        Work::Remote { head: self.signed(), rows: self.rows.values().cloned().collect(), whole: true, gone: vec![] }
+        Work::Remote {
+            head: self.signed(),
+            rows: self.rows.values().cloned().collect(),
+            whole: true,
+            gone: vec![],
+        }
     }
 
     pub fn own(&self, rows: Vec<Arc<Row>>, gone: Vec<Key>) -> (Work, oneshot::Receiver<Result<(), String>>) {
@@ -153,7 +158,10 @@ impl Running {
     }
 
     /// Sends what somebody waits for, and waits.
-    pub async fn say(&self, (work, told): (Work, oneshot::Receiver<Result<(), String>>)) -> Result<(), String> {
+    pub async fn say(
+        &self,
+        (work, told): (Work, oneshot::Receiver<Result<(), String>>),
+    ) -> Result<(), String> {
         self.send(work).await;
         told.await.unwrap_or_else(|_| Err("nobody told".to_owned()))
     }

@@ -239,6 +239,7 @@ pub(super) fn keep_slots(connection: &Connection, slots: &BTreeMap<String, Vec<u
 
 fn put_slot(connection: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
     let sealed = seal(name, value.to_vec());
-    connection.execute("INSERT OR REPLACE INTO slots (name, value) VALUES (?1, ?2)", params![name, sealed])?;
+    connection
+        .execute("INSERT OR REPLACE INTO slots (name, value) VALUES (?1, ?2)", params![name, sealed])?;
     Ok(())
 }

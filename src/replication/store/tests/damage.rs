@@ -58,7 +58,10 @@ async fn octets_that_change_by_themselves_never_pass() {
     let fresh = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
     let rounds = if std::env::var_os("EDGEPROXY_FULL").is_some() { 2_000 } else { 60 };
     let (mut unharmed, mut dropped, mut aside) = (0, 0, 0);
-    for (seed, round) in [(7, 0), (fresh, 1)].into_iter().flat_map(|(seed, at)| (0..rounds / 2).map(move |r| (seed, 2 * r + at))) {
+    for (seed, round) in [(7, 0), (fresh, 1)]
+        .into_iter()
+        .flat_map(|(seed, at)| (0..rounds / 2).map(move |r| (seed, 2 * r + at)))
+    {
         let mut dice = Dice(seed ^ (round as u64 + 1) << 32);
         let mut changed = octets.clone();
         for _ in 0..=dice.below(4) {
@@ -96,7 +99,9 @@ async fn a_file_that_is_cut_off_is_set_aside() {
     let original = state.path().join("original");
     written(&original).await;
     let octets = fs::read(original.join("fleet.db")).unwrap();
-    for length in [0, 1, 99, 100, 4_095, 4_096, 5_000, octets.len() / 2, octets.len() - 4_096, octets.len() - 1] {
+    for length in
+        [0, 1, 99, 100, 4_095, 4_096, 5_000, octets.len() / 2, octets.len() - 4_096, octets.len() - 1]
+    {
         let folder = state.path().join(length.to_string());
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("fleet.db"), &octets[..length]).unwrap();
@@ -128,7 +133,8 @@ async fn what_is_no_database_of_ours_is_set_aside_and_three_are_kept() {
         assert!(loaded.set_aside.unwrap().ends_with(format!("fleet.db.corrupt-{number}")));
         assert!(look(state.path()).set_aside.is_none());
     }
-    let mut kept: Vec<_> = fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut kept: Vec<_> =
+        fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     kept.retain(|name| name.to_str().unwrap().contains("corrupt"));
     kept.sort();
     assert_eq!(kept, ["fleet.db.corrupt-3", "fleet.db.corrupt-4", "fleet.db.corrupt-5"]);
@@ -153,7 +159,9 @@ async fn what_can_still_be_read_of_the_slots_is_kept() {
     let state = folder();
     written(state.path()).await;
     let broken = rusqlite::Connection::open(state.path().join("fleet.db")).unwrap();
-    broken.execute_batch("INSERT INTO slots VALUES ('promises', x'00112233445566778899aabbccddeeff00')").unwrap();
+    broken
+        .execute_batch("INSERT INTO slots VALUES ('promises', x'00112233445566778899aabbccddeeff00')")
+        .unwrap();
     drop(broken);
     let loaded = look(state.path());
     assert!(loaded.set_aside.is_some() && loaded.origins.is_empty());
@@ -180,7 +188,8 @@ impl Disk {
     fn new(size: &str) -> Option<Self> {
         let place = folder();
         let size = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(place.path()).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(place.path()).output();
         mounted.is_ok_and(|output| output.status.success()).then_some(Self(place))
     }
 }
@@ -203,7 +212,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_is_tried_again() {
     let (mut own, mut other) = (Pen::new("gru1"), Pen::new("fra1"));
     let mut acknowledged = own.clone();
     let mut refused = None;
-    fs::write(&ballast, vec![1; 300 << 10]).unwrap();
+    fs::write(&ballast, vec![1; 600 << 10]).unwrap();
     for number in 0..400 {
         let rows = own.write([number], Some(2_000));
         match running.say(own.own(rows, vec![])).await {
@@ -254,7 +263,8 @@ async fn what_finds_no_room_while_the_disk_fails_is_named_and_our_own_is_told() 
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let rows = own.write([1], Some(1));
-    let told = tokio::time::timeout(Duration::from_secs(20), running.say(own.own(rows.clone(), vec![]))).await;
+    let told =
+        tokio::time::timeout(Duration::from_secs(20), running.say(own.own(rows.clone(), vec![]))).await;
     assert!(told.unwrap().is_err());
     let left_out: Vec<String> = missed.borrow().iter().map(ToString::to_string).collect();
     assert!(!left_out.is_empty());

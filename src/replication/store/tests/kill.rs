@@ -16,7 +16,12 @@ fn a_process_that_is_killed_has_lost_nothing_that_it_acknowledged() {
     let (mut least, mut grown) = (0, 0);
     for round in 0..rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture", "replication::store::tests::kill::writes_until_it_is_killed"])
+            .args([
+                "--ignored",
+                "--exact",
+                "--nocapture",
+                "replication::store::tests::kill::writes_until_it_is_killed",
+            ])
             .env(FOLDER, state.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -38,11 +43,16 @@ fn a_process_that_is_killed_has_lost_nothing_that_it_acknowledged() {
         least = acknowledged.max().unwrap_or(least);
 
         let loaded = look(state.path());
-        assert!(loaded.damaged.is_empty() && loaded.set_aside.is_none(), "round {round}: {:?}", loaded.damaged);
+        assert!(
+            loaded.damaged.is_empty() && loaded.set_aside.is_none(),
+            "round {round}: {:?}",
+            loaded.damaged
+        );
         let own = loaded.origins.iter().find(|(head, _)| head.head.origin.as_str() == "gru1");
         let version = own.map_or(0, |(head, _)| head.head.point.version);
         assert!(version >= least, "round {round}: {version} is there, {least} was acknowledged");
-        let slot = loaded.slots.get("count").map_or(0, |value| u64::from_be_bytes(value[..].try_into().unwrap()));
+        let slot =
+            loaded.slots.get("count").map_or(0, |value| u64::from_be_bytes(value[..].try_into().unwrap()));
         assert!(slot >= least, "round {round}: the slot says {slot}, {least} was acknowledged");
         grown += usize::from(version > 0);
     }

@@ -37,7 +37,10 @@ async fn a_dump_brings_rows_to_another_machine_but_no_incarnation() {
     running.stop().await.unwrap();
     drop(rows);
     let restored = take(there.path(), &text).unwrap();
-    assert_eq!((restored.origins, restored.rows, &restored.newer_here[..]), (1, 20, &["fra1".to_owned()][..]));
+    assert_eq!(
+        (restored.origins, restored.rows, &restored.newer_here[..]),
+        (1, 20, &["fra1".to_owned()][..])
+    );
     let loaded = look(there.path());
     assert!(own.is(&loaded) && newer.is(&loaded));
     assert_eq!(loaded.slots["incarnation"], [2]);
@@ -63,7 +66,8 @@ async fn a_dump_that_is_not_whole_changes_nothing() {
     let lines: Vec<&str> = text.lines().collect();
     let long = format!("{}\n", "x".repeat(100_000));
     let without = |gone: usize| {
-        let kept = lines.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, line)| format!("{line}\n"));
+        let kept =
+            lines.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, line)| format!("{line}\n"));
         kept.collect::<String>()
     };
     for (broken, line, what) in [

@@ -15,7 +15,8 @@ async fn rows_in_a_second() {
         for mut pen in origins.clone() {
             for batch in 0..10_u64 {
                 // As keys come: in no order.
-                let keys = (0..1_000).map(|key| (batch * 1_000 + key).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20);
+                let keys =
+                    (0..1_000).map(|key| (batch * 1_000 + key).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20);
                 let rows = pen.write(keys, Some(octets));
                 batches.push((batch, pen.remote(rows, vec![])));
             }
