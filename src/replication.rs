@@ -11,6 +11,7 @@ pub mod quic;
 pub mod record;
 pub mod relay_tree;
 pub mod replica;
+pub mod store;
 pub mod sync;
 pub mod version;
 
