@@ -25,6 +25,7 @@ use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::backhaul::BackhaulStatus;
 use crate::observe::status::choice::ChoiceCall;
+use crate::observe::status::fleet::FleetStatus;
 use crate::observe::status::traffic::{CertificateStatus, ConnectionStatus, ProxyStatus, RollCall};
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, SentRoute, ServiceStatus};
 
@@ -39,6 +40,8 @@ pub struct Inputs {
     pub proxy: watch::Receiver<Arc<ProxyStatus>>,
     /// None: there is no backhaul.
     pub backhaul: Option<watch::Receiver<Arc<BackhaulStatus>>>,
+    /// None: this POP belongs to no fleet.
+    pub fleet: Option<watch::Receiver<Arc<FleetStatus>>>,
     /// One for each worker of the proxy; a worker that hangs answers nothing.
     pub roll_calls: Vec<mpsc::Sender<RollCall>>,
     /// Where clients would be taken; the data plane answers.
@@ -123,6 +126,8 @@ pub struct Status {
     pub certificates: Vec<CertificateStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backhaul: Option<Arc<BackhaulStatus>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Arc<FleetStatus>>,
 }
 
 /// Why a prefix is as it is: the document of `/v1/explain`.
@@ -203,6 +208,7 @@ impl Status {
             services: services(),
             certificates: certificates(),
             backhaul: None,
+            fleet: None,
         }
     }
 }

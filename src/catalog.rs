@@ -5,6 +5,7 @@
 //! here is pure but for [`live`], whose atomics are the one place where workers meet.
 
 pub mod backend;
+pub mod fleet;
 pub mod geo;
 pub mod live;
 pub mod publisher;

@@ -15,6 +15,7 @@ use super::{Ask, Explanation, Offered, Status, TellsNeighbor, query};
 use crate::observe::journal::recent::Recent;
 use crate::observe::metrics::{self, Recorder};
 use crate::observe::status::backhaul::BackhaulStatus;
+use crate::observe::status::fleet::FleetStatus;
 use crate::observe::status::traffic::ProxyStatus;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 
@@ -48,6 +49,7 @@ pub struct Snapshot {
     pub services: Arc<Vec<ServiceStatus>>,
     pub proxy: Arc<ProxyStatus>,
     pub backhaul: Option<Arc<BackhaulStatus>>,
+    pub fleet: Option<Arc<FleetStatus>>,
     pub events: Arc<Recent>,
     /// How long ago each of them was published, by the publisher's name.
     pub ages: [(&'static str, Duration); 4],
@@ -130,6 +132,7 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
                 &now.services,
                 &now.proxy,
                 now.backhaul.as_deref(),
+                now.fleet.as_deref(),
                 now.events.status,
             ),
         },
@@ -141,6 +144,7 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
             services: (*now.services).clone(),
             certificates: now.proxy.certificates.clone(),
             backhaul: now.backhaul.clone(),
+            fleet: now.fleet.clone(),
         }),
         "/v1/neighbors" => Answer::json(&*now.neighbors),
         "/v1/prefixes" => Answer::json(&*now.prefixes),
@@ -151,6 +155,13 @@ pub fn route(door: Door, request: Request<'_>, now: &Snapshot, recorder: &Record
             None => {
                 Answer::refusal(404, "there is no backhaul: add the section `backhaul` to the configuration")
             }
+        },
+        "/v1/fleet" => match &now.fleet {
+            Some(fleet) => Answer::json(&**fleet),
+            None => Answer::refusal(
+                404,
+                "this POP belongs to no fleet: add the sections `fleet` and `replication` to the configuration",
+            ),
         },
         "/v1/connections" => match connections(request.query) {
             Ok(wanted) => return Route::Connections(wanted),
@@ -210,9 +221,10 @@ fn method_of(door: Door, path: &str) -> Option<&'static str> {
         (_, "/metrics" | "/healthz") => Some("GET"),
         (Door::Metrics, _) => None,
         (_, "/v1/status" | "/v1/neighbors" | "/v1/prefixes" | "/v1/services") => Some("GET"),
-        (_, "/v1/explain" | "/v1/events" | "/v1/backends" | "/v1/backhaul" | "/v1/connections") => {
-            Some("GET")
-        }
+        (
+            _,
+            "/v1/explain" | "/v1/events" | "/v1/backends" | "/v1/backhaul" | "/v1/fleet" | "/v1/connections",
+        ) => Some("GET"),
         (_, "/v1/reload" | "/v1/diff" | "/v1/plan" | "/v1/apply" | "/v1/confirm" | "/v1/rollback") => {
             Some("POST")
         }
@@ -226,7 +238,7 @@ fn known_paths(door: Door) -> &'static str {
         Door::Metrics => "only /metrics and /healthz are served here; the rest is on the Unix socket",
         Door::Operator => {
             "there are: GET /v1/status /v1/neighbors /v1/prefixes /v1/services /v1/explain?prefix=… \
-             /v1/explain?client=…&service=… /v1/backends /v1/backhaul /v1/connections?limit=N&service=S&client=A \
+             /v1/explain?client=…&service=… /v1/backends /v1/backhaul /v1/fleet /v1/connections?limit=N&service=S&client=A \
              /v1/events?after=SEQ&limit=N&prefix=P&wait=1 /metrics /healthz, POST /v1/reload /v1/diff /v1/plan \
              /v1/apply?confirm_within_ms=…&allow_withdraw=1 /v1/confirm /v1/rollback?to=… \
              /v1/drain?prefix=… /v1/undrain?prefix=…"

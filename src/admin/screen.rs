@@ -3,6 +3,7 @@
 mod backhaul;
 mod choice;
 mod events;
+mod fleet;
 mod traffic;
 
 use std::fmt::Write;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub use self::backhaul::backhaul;
 pub use self::choice::choice;
 pub use self::events::event;
+pub use self::fleet::fleet;
 pub use self::traffic::{backends, connections, troubles};
 use super::table::Table;
 use super::{Explanation, Status};
@@ -63,6 +65,9 @@ pub fn status(status: &Status) -> String {
     }
     if let Some(it) = &status.backhaul {
         let _ = write!(screen, "\n{}", backhaul(it));
+    }
+    if let Some(it) = &status.fleet {
+        let _ = write!(screen, "\n{}", fleet(it));
     }
     screen
 }

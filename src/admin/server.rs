@@ -244,6 +244,7 @@ fn snapshot(inputs: &Inputs, fresh: &Fresh) -> Snapshot {
         services: inputs.services.borrow().clone(),
         proxy: inputs.proxy.borrow().clone(),
         backhaul: inputs.backhaul.as_ref().map(|it| it.borrow().clone()),
+        fleet: inputs.fleet.as_ref().map(|it| it.borrow().clone()),
         events: inputs.events.borrow().clone(),
         ages: fresh.ages(),
     }

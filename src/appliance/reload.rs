@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::admin::Told;
 use crate::announce::ledger::Plan;
+use crate::catalog::fleet::Pop;
 use crate::catalog::geo::Geo;
 use crate::catalog::traffic::FlowBook;
 use crate::catalog::view::Sources;
@@ -16,6 +17,7 @@ use crate::config::bgp::Bgp;
 use crate::config::diff::diff;
 use crate::config::load::Source;
 use crate::config::observe::LogLevel;
+use crate::config::replication::Replication;
 use crate::config::{self, Config, load};
 use crate::health::HealthPlan;
 use crate::observe::log::Logs;
@@ -33,6 +35,9 @@ pub struct Handouts {
     pub flows: watch::Sender<Arc<FlowBook>>,
     /// None: this process was started without a backhaul.
     pub tunnels: Option<watch::Sender<Arc<Backhaul>>>,
+    /// None: it was started without a fleet.
+    pub replication: Option<watch::Sender<Arc<Replication>>>,
+    pub pop: watch::Sender<Arc<Pop>>,
 }
 
 /// The configuration in force and the text it came from.
@@ -76,6 +81,10 @@ impl InForce {
         if let (Some(tunnels), Some(backhaul)) = (&self.handouts.tunnels, &new.backhaul) {
             hand_out(tunnels, Backhaul::clone(backhaul));
         }
+        if let (Some(handout), Some(replication)) = (&self.handouts.replication, &new.replication) {
+            hand_out(handout, Replication::clone(replication));
+        }
+        hand_out(&self.handouts.pop, pop(&new));
         hand_out(&self.handouts.policy, Plan::of(&new));
         hand_out(&self.handouts.bgp, new.bgp.clone());
         (std::mem::replace(&mut self.config, new), std::mem::replace(&mut self.source, source))
@@ -103,6 +112,19 @@ impl InForce {
         let changes = diff(&self.config, new);
         let document = serde_json::to_value(&changes).map_err(|error| error.to_string())?;
         Ok(Told { text: changes.to_string(), document })
+    }
+}
+
+/// This POP as the others are to know it.
+#[must_use]
+pub fn pop(config: &Config) -> Pop {
+    Pop {
+        region: config.pop.region.clone(),
+        location: config.pop.location,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: config.generation,
+        replication: config.replication.as_ref().and_then(|replication| replication.advertise),
+        backhaul: None,
     }
 }
 

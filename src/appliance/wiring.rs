@@ -41,10 +41,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, error, warn};
 
 mod backhaul;
+mod replication;
 
 use super::ApplianceError;
 use super::drains::Drains;
-use super::reload::{Handouts, InForce, health_plan, sources};
+use super::reload::{self, Handouts, InForce, health_plan, sources};
 use super::shutdown::{self, Signals};
 use super::transaction::{Screens, Transactions};
 use crate::admin::{self, Command, server::Server};
@@ -56,6 +57,7 @@ use crate::announce::ledger::{self, Plan, Watched};
 use crate::announce::traffic::Traffic;
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
+use crate::catalog::fleet::Fleet;
 use crate::catalog::publisher::Publisher;
 use crate::catalog::remote::Said;
 use crate::catalog::traffic::Closing;
@@ -69,6 +71,7 @@ use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::backhaul::BackhaulStatus;
+use crate::observe::status::fleet::FleetStatus;
 use crate::observe::status::traffic::ProxyStatus;
 use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus};
 use crate::proxy::ProxyError;
@@ -197,7 +200,13 @@ impl Appliance {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let tunnels = config.backhaul.clone().map(watch::channel);
         let (tunnels, tunnel_config) = tunnels.unzip();
+        let replicated = config.replication.clone().map(watch::channel);
+        let (replicated, replication_config) = replicated.unzip();
+        let (pop, pop_row) = watch::channel(Arc::new(reload::pop(&config)));
+        let writer = watch::Sender::new(None);
+        let fleet = watch::Sender::new(Arc::new(Fleet::default()));
         // Rooms → operators.
+        let (told_of_fleet, fleet_status) = watch::channel(Arc::new(FleetStatus::default()));
         let (linked, links) = watch::channel(Arc::new(BackhaulStatus::default()));
         let (process, process_status) = watch::channel(Arc::new(ProcessStatus::default()));
         let (neighbors, neighbor_status) = watch::channel(Arc::new(Vec::<Arc<NeighborStatus>>::new()));
@@ -221,10 +230,11 @@ impl Appliance {
         let inputs = admin::Inputs {
             process: process_status,
             neighbors: neighbor_status,
-            prefixes: prefix_status,
+            prefixes: prefix_status.clone(),
             services: service_status,
             proxy: proxy_status,
             backhaul: config.backhaul.as_ref().map(|_| links),
+            fleet: config.replication.as_ref().map(|_| fleet_status),
             roll_calls,
             choices: choose,
             events,
@@ -283,6 +293,17 @@ impl Appliance {
             verdicts: backend_verdicts.clone(),
             said: Arc::new(said),
             status: Arc::new(linked),
+        });
+        let replication_ends = replication_config.map(|config| replication::Ends {
+            state: state.clone(),
+            config,
+            pop: pop_row,
+            sources: catalog_sources.clone(),
+            verdicts: backend_verdicts.clone(),
+            prefixes: prefix_status.clone(),
+            writer: Arc::new(writer),
+            fleet: Arc::new(fleet),
+            status: Arc::new(told_of_fleet),
         });
         let publisher = Publisher::new(catalog_sources, backend_verdicts, choices);
         let lease = Thread::spawn("lease", move || async move {
@@ -389,10 +410,31 @@ impl Appliance {
             None => tree,
         };
 
+        let tree = match replication_ends {
+            Some(ends) => {
+                let stop = stop_others.clone();
+                tree.child("replication", Duty::Restartable, move || {
+                    replication::run(ends.clone(), stop.clone())
+                })
+            }
+            None => tree,
+        };
+
         let in_force = InForce::new(
             config,
             source,
-            Handouts { bgp, policy, health, catalog, proxy, planner, flows: carried, tunnels },
+            Handouts {
+                bgp,
+                policy,
+                health,
+                catalog,
+                proxy,
+                planner,
+                flows: carried,
+                tunnels,
+                replication: replicated,
+                pop,
+            },
             logs,
         );
         let transactions = Transactions::new(path, in_force, store, screens);

@@ -16,6 +16,18 @@ pub enum Verdict {
     Down,
 }
 
+impl Verdict {
+    /// `unproven up down`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unproven => "unproven",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// What health knows of one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Known {

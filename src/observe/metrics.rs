@@ -1,6 +1,7 @@
 //! `/metrics`: rendered from the status documents when it is asked for, so that no subsystem counts twice.
 
 mod backhaul;
+mod fleet;
 mod traffic;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
 
 use super::status::backhaul::BackhaulStatus;
+use super::status::fleet::FleetStatus;
 use super::status::traffic::ProxyStatus;
 use super::status::{
     JournalStatus, LeasesStatus, NeighborStatus, PrefixStatus, ProcessStatus, ServiceStatus,
@@ -72,6 +74,7 @@ impl Recorder {
         services: &[ServiceStatus],
         proxy: &ProxyStatus,
         backhaul: Option<&BackhaulStatus>,
+        fleet: Option<&FleetStatus>,
         journal: JournalStatus,
     ) -> String {
         let mut families = Vec::with_capacity(40);
@@ -82,6 +85,7 @@ impl Recorder {
         families.extend(of_services(services));
         families.extend(traffic::of_proxy(proxy));
         families.extend(backhaul.into_iter().flat_map(backhaul::of_backhaul));
+        families.extend(fleet.into_iter().flat_map(fleet::of_fleet));
         families.extend(of_journal(journal));
         families.extend(self.fail_to_withdraw.collect());
         // The encoder takes a family without samples for an error; without neighbors that is none.

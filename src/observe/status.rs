@@ -6,6 +6,7 @@
 
 pub mod backhaul;
 pub mod choice;
+pub mod fleet;
 pub mod traffic;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
@@ -71,7 +71,7 @@ pub enum Heard {
     Fetch {
         peer: Origin,
         request: Request,
-        answer: oneshot::Sender<Result<Option<Offer>, Duration>>,
+        answer: oneshot::Sender<Result<Option<Served>, Duration>>,
     },
     Permit {
         peer: Origin,
@@ -96,6 +96,13 @@ pub enum Heard {
         peer: Origin,
         word: Vec<u8>,
     },
+}
+
+/// Rows that are brought to somebody, with the room that this takes.
+#[derive(Debug)]
+pub struct Served {
+    pub offer: Offer,
+    pub room: OwnedSemaphorePermit,
 }
 
 /// Our door: takes connections in, and leads to others.

@@ -14,6 +14,7 @@ fn snapshot() -> Snapshot {
         services: Arc::new(status.services),
         proxy: Arc::new(proxy),
         backhaul: None,
+        fleet: None,
         events: Arc::new(crate::observe::samples::recent()),
         ages: ["the process", "bgp", "the decision", "health"].map(|name| (name, Duration::from_millis(700))),
     }

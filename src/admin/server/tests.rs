@@ -33,7 +33,8 @@ struct Lab {
 async fn lab() -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("run/edgeproxy.sock");
-    let Status { process, neighbors, prefixes, services, certificates, backhaul: _ } = Status::sample();
+    let Status { process, neighbors, prefixes, services, certificates, backhaul: _, fleet: _ } =
+        Status::sample();
     let (send, commands) = mpsc::channel(1);
     let (choose, choices) = mpsc::channel(1);
     let (events, published) = watch::channel(Arc::new(recent()));
@@ -44,6 +45,7 @@ async fn lab() -> Lab {
         services: watch::channel(Arc::new(services)).1,
         proxy: watch::channel(Arc::new(ProxyStatus { certificates, ..ProxyStatus::default() })).1,
         backhaul: None,
+        fleet: None,
         roll_calls: Vec::new(),
         choices: choose,
         events: published,

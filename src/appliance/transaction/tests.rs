@@ -42,6 +42,8 @@ impl Pop {
             planner: Planner::new(1),
             flows: watch::channel(Arc::default()).0,
             tunnels: None,
+            replication: None,
+            pop: watch::channel(Arc::default()).0,
         };
         let in_force = InForce::new(Arc::new(config), source, handouts, Logs::nowhere());
         let transactions = Transactions::new(disk.path().join("pop.yaml"), in_force, store, watched);

@@ -21,7 +21,16 @@ fn render() -> String {
         certificates.push(CertificateStatus { names, ..certificates[0].clone() });
     }
     let proxy = ProxyStatus { certificates, ..ProxyStatus::default() };
-    recorder.render(&process(), &neighbors(), &prefixes(), &services(), &proxy, Some(&backhaul()), journal)
+    recorder.render(
+        &process(),
+        &neighbors(),
+        &prefixes(),
+        &services(),
+        &proxy,
+        Some(&backhaul()),
+        None,
+        journal,
+    )
 }
 
 #[test]
@@ -144,6 +153,7 @@ fn an_empty_process_exposes_no_empty_family() {
         &[],
         &ProxyStatus::default(),
         None,
+        None,
         JournalStatus::default(),
     );
     check(&text);
@@ -163,6 +173,7 @@ fn names_cannot_break_the_format() {
         &[],
         &[],
         &ProxyStatus::default(),
+        None,
         None,
         JournalStatus::default(),
     );

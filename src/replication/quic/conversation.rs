@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Heard;
+use super::{Heard, Served};
 use crate::replication::frame::{Answer, MOST_MESSAGE, Request, pack, put_known};
 use crate::replication::merge::Offer;
 use crate::replication::version::Origin;
@@ -99,7 +99,11 @@ async fn asked(peer: Origin, mut send: SendStream, mut receive: RecvStream, hear
             let (answer, answered) = oneshot::channel();
             let _ = heard.send(Heard::Fetch { peer, request, answer }).await;
             match answered.await {
-                Ok(Ok(Some(offer))) => bring(&mut send, offer).await,
+                Ok(Ok(Some(Served { offer, room }))) => {
+                    let brought = bring(&mut send, offer).await;
+                    drop(room);
+                    brought
+                }
                 Ok(Ok(None)) => put(&mut send, &Answer::Nothing.octets()).await,
                 Ok(Err(time)) => put(&mut send, &Answer::Busy(time).octets()).await,
                 Err(_) => None,

@@ -1,0 +1,74 @@
+//! The fleet as a screen: who is there, and who lacks what.
+
+use std::fmt::Write;
+
+use super::age;
+use crate::admin::table::Table;
+use crate::observe::status::fleet::FleetStatus;
+
+/// The whole of it.
+#[must_use]
+pub fn fleet(it: &FleetStatus) -> String {
+    let mut screen = String::new();
+    if let Some(error) = &it.error {
+        let _ = writeln!(screen, "Replication does not run: {error}\n");
+    }
+    if it.pop.is_empty() {
+        return screen;
+    }
+    let _ = writeln!(
+        screen,
+        "{} of fleet {}, at version {}; {} rows of {} POPs, certificate for {}",
+        it.pop,
+        it.fleet,
+        it.point,
+        it.rows,
+        it.members.iter().filter(|member| member.point.is_some()).count() + 1,
+        left(it.certificate_days),
+    );
+    if it.silenced {
+        screen +=
+            "Another machine writes under this POP's name and was there first: nothing is written here.\n";
+    }
+    if it.behind > 0 {
+        let _ = writeln!(screen, "Of {} POPs somebody knows more than we.", it.behind);
+    }
+    let mut table =
+        Table::new(["POP", "REGION", "STATE", "RTT", "VERSION", "LACKS", "ROWS", "ANNOUNCES", "CERTIFICATE"]);
+    for member in &it.members {
+        let state = match &member.error {
+            _ if member.connected => "connected",
+            Some(_) => "unreached",
+            None => "unknown",
+        };
+        table.row([
+            &member.pop,
+            &member.region,
+            state,
+            &member.rtt_us.map_or("-".to_owned(), |us| format!("{:.1} ms", us as f64 / 1e3)),
+            member.point.as_deref().unwrap_or("-"),
+            &member.lacks.map_or("-".to_owned(), |lacks| lacks.to_string()),
+            &member.rows.to_string(),
+            &if member.announces.is_empty() { "-".to_owned() } else { member.announces.join(" ") },
+            &member.certificate_days.map_or("-".to_owned(), left),
+        ]);
+    }
+    screen += &super::shown(&table, "No other POP is known: name one in `replication.peers`.");
+    let unreached = it.members.iter().filter_map(|member| Some((&member.pop, member.error.as_ref()?)));
+    for (pop, error) in unreached {
+        let _ = writeln!(screen, "{pop} is not reached: {error}");
+    }
+    for alarm in &it.alarms {
+        let by = alarm.by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
+        let _ = writeln!(screen, "ALARM {} ({} ago{by}): {}", alarm.pop, age(alarm.age_ms), alarm.words);
+    }
+    screen
+}
+
+fn left(days: i64) -> String {
+    match days {
+        ..0 => format!("EXPIRED {} days ago", -days),
+        0..30 => format!("only {days} days"),
+        _ => format!("{days} days"),
+    }
+}

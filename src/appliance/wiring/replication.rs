@@ -1,0 +1,90 @@
+//! The threads of replication: "replication" talks with other POPs, "store" keeps what they say. They begin and end
+//! together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::fleet::{Fleet, Pop};
+use crate::catalog::view::{Sources, Verdicts};
+use crate::config::replication::Replication;
+use crate::observe::status::PrefixStatus;
+use crate::observe::status::fleet::FleetStatus;
+use crate::replication::ReplicationError;
+use crate::replication::replicator::{self, Replicator, Write};
+use crate::replication::store;
+use crate::supervise::thread::Thread;
+
+/// Writes to the disk that wait; own ones wait for those before them.
+const WORK: usize = 64;
+/// Changes of rows that wait; more are told that replication is busy.
+const WRITES: usize = 256;
+/// How long the threads may take to end.
+const END: Duration = Duration::from_secs(2);
+
+/// What replication needs of the others, and gives them. Outlives every start of it.
+#[derive(Clone)]
+pub(super) struct Ends {
+    pub(super) state: PathBuf,
+    pub(super) config: watch::Receiver<Arc<Replication>>,
+    pub(super) pop: watch::Receiver<Arc<Pop>>,
+    pub(super) sources: watch::Receiver<Arc<Sources>>,
+    pub(super) verdicts: watch::Receiver<Arc<Verdicts>>,
+    pub(super) prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
+    /// Where rows of ours are changed, while replication runs.
+    pub(super) writer: Arc<watch::Sender<Option<mpsc::Sender<Write>>>>,
+    pub(super) fleet: Arc<watch::Sender<Arc<Fleet>>>,
+    pub(super) status: Arc<watch::Sender<Arc<FleetStatus>>>,
+}
+
+/// Runs both threads until they are told to stop, or one of them ends.
+pub(super) async fn run(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationError> {
+    let ended = live(ends.clone(), stop).await;
+    ends.writer.send_replace(None);
+    if let Err(error) = &ended {
+        let (fleet, error) = (ends.config.borrow().fleet.clone(), Some(error.to_string()));
+        ends.status.send_replace(Arc::new(FleetStatus { fleet, error, ..FleetStatus::default() }));
+    }
+    ended
+}
+
+async fn live(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationError> {
+    let (store, loaded) = store::open(&ends.state.join("replication"))?;
+    let (work, to_do) = mpsc::channel(WORK);
+    let (writer, writes) = mpsc::channel(WRITES);
+    let inputs = replicator::Ends {
+        config: ends.config,
+        pop: ends.pop,
+        sources: ends.sources,
+        verdicts: ends.verdicts,
+        prefixes: ends.prefixes,
+        writes,
+        work,
+        missed: store.missed(),
+        fleet: ends.fleet,
+        status: ends.status,
+    };
+    // A token of this start: whichever thread ends first ends the other. The disk ends last, with all that was told.
+    let (both, disk) = (stop.child_token(), CancellationToken::new());
+    let (end, end_of_disk) = (both.clone(), disk.clone());
+    let mut keeper = Thread::spawn("store", move || store.run(to_do, end_of_disk))?;
+    let mut talker =
+        Thread::spawn(
+            "replication",
+            move || async move { Replicator::open(inputs, loaded)?.run(end).await },
+        )?;
+    ends.writer.send_replace(Some(writer));
+    let first = tokio::select! {
+        ended = &mut talker => ended?,
+        ended = &mut keeper => ended?.map_err(ReplicationError::from),
+    };
+    both.cancel();
+    let talked = talker.join(END).await;
+    disk.cancel();
+    let kept = keeper.join(END).await;
+    drop((talked, kept));
+    first
+}

@@ -1,0 +1,74 @@
+//! What replication tells of itself and of the fleet.
+
+use serde::{Deserialize, Serialize};
+
+/// This POP among the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct FleetStatus {
+    pub fleet: String,
+    pub pop: String,
+    /// Why replication does not run, or what it lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// `INCARNATION.VERSION` of what this POP says.
+    pub point: String,
+    /// Another process writes under our name and was there first: we write nothing.
+    pub silenced: bool,
+    pub rows: u64,
+    /// In memory, about.
+    pub octets: u64,
+    /// POPs of which somebody has more than we.
+    pub behind: u64,
+    /// Seconds since 1970 at which our certificate ends.
+    pub certificate_ends: u64,
+    pub certificate_days: i64,
+    pub pushed: u64,
+    pub taken: u64,
+    pub known: u64,
+    pub refused: u64,
+    pub unverified: u64,
+    pub fetched: u64,
+    pub compared: u64,
+    pub members: Vec<MemberStatus>,
+    pub alarms: Vec<FleetAlarm>,
+}
+
+/// Another POP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct MemberStatus {
+    pub pop: String,
+    pub region: String,
+    pub version: String,
+    pub connected: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    /// What we have of it, `INCARNATION.VERSION`; none if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<String>,
+    pub rows: u64,
+    pub octets: u64,
+    /// How many of our versions it lacked when it last asked; none if it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<u64>,
+    /// Prefixes that it announces.
+    pub announces: Vec<String>,
+    /// Days until the certificate ends that it signs with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_days: Option<i64>,
+    /// Why the last attempt to reach it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Something that an operator should look at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct FleetAlarm {
+    /// The POP that it is about, and the one that brought it.
+    pub pop: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    pub words: String,
+    pub age_ms: u64,
+}

@@ -1,0 +1,540 @@
+//! Drives replication: connections, the disk, the time, and what this POP has to say.
+#![expect(clippy::disallowed_methods, reason = "driver: owns the clock and the connections of replication")]
+
+mod link;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use self::link::Link;
+use super::ReplicationError;
+use super::dial::Dials;
+use super::frame::Request;
+use super::identity::{Identity, Notary};
+use super::merge::Limits;
+use super::quic::{Door, Heard, Served, ask};
+use super::record::Change;
+use super::relay_tree::Place;
+use super::replica::{Effect, Replica, Ticket, Unwritten};
+use super::store::{Loaded, Missed, Work};
+use super::tables::{Facts, Projection, changes};
+use super::version::{Origin, Point};
+use crate::catalog::fleet::{Backend, Fleet, Pop};
+use crate::catalog::view::{Sources, Verdicts};
+use crate::config::backhaul::Endpoint;
+use crate::config::pop_certificate::Authorities;
+use crate::config::replication::Replication;
+use crate::observe::status::PrefixStatus;
+use crate::observe::status::fleet::FleetStatus;
+use crate::supervise::task::Task;
+
+/// What was heard and waits; more of it waits on its connection.
+const HEARD: usize = 1_024;
+/// Asks and pushes under way; beyond that, pushes are left to comparing.
+const MOST_ASKED: usize = 4_096;
+/// Rows that are brought to others at once.
+const SERVED: usize = 8;
+/// How long somebody waits who asks for rows when there is no room.
+const BUSY: Duration = Duration::from_millis(500);
+/// How often the status is told, and what changed in the tables at most.
+const TELL: Duration = Duration::from_millis(500);
+const PUBLISH: Duration = Duration::from_millis(5);
+/// How often names of peers are asked for anew, and how long that may take.
+const RESOLVE: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Somebody of this POP wants rows of ours changed.
+#[derive(Debug)]
+pub struct Write {
+    pub changes: Vec<Change>,
+    pub done: oneshot::Sender<Result<Point, Unwritten>>,
+}
+
+/// What replication needs of the others, and gives them.
+pub struct Ends {
+    pub config: watch::Receiver<Arc<Replication>>,
+    /// This POP, as the others are to know it.
+    pub pop: watch::Receiver<Arc<Pop>>,
+    pub sources: watch::Receiver<Arc<Sources>>,
+    pub verdicts: watch::Receiver<Arc<Verdicts>>,
+    pub prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
+    pub writes: mpsc::Receiver<Write>,
+    pub work: mpsc::Sender<Work>,
+    pub missed: watch::Receiver<Missed>,
+    pub fleet: Arc<watch::Sender<Arc<Fleet>>>,
+    pub status: Arc<watch::Sender<Arc<FleetStatus>>>,
+}
+
+/// Replication of this POP, running.
+pub struct Replicator {
+    ends: Ends,
+    config: Arc<Replication>,
+    identity: Arc<Identity>,
+    replica: Replica<Notary>,
+    door: Door,
+    heard: mpsc::Receiver<Heard>,
+    tell: mpsc::Sender<Heard>,
+    _accepting: Task<()>,
+    dials: Dials,
+    links: BTreeMap<Origin, Link>,
+    /// Why the last attempt to reach somebody failed.
+    unreached: BTreeMap<Origin, String>,
+    asked: JoinSet<()>,
+    served: Arc<Semaphore>,
+    /// The answer of the disk to our last rows.
+    persisting: Option<oneshot::Receiver<Result<(), String>>>,
+    /// Origins whose rows the disk has not taken: all of them are sent again.
+    unkept: BTreeSet<Origin>,
+    tickets: BTreeMap<Ticket, oneshot::Sender<Result<Point, Unwritten>>>,
+    ticket: u64,
+    projection: Projection,
+    /// The tables have changed and were not published.
+    dirty: bool,
+    publish_at: Instant,
+    tell_at: Instant,
+    resolve_at: Instant,
+    resolved: Arc<watch::Sender<BTreeMap<Origin, Vec<SocketAddr>>>>,
+    ways: watch::Receiver<BTreeMap<Origin, Vec<SocketAddr>>>,
+    _resolving: Option<Task<()>>,
+}
+
+/// Who we are, by the configuration.
+fn identity(config: &Replication) -> Result<Arc<Identity>, ReplicationError> {
+    let unfit = |error: String| ReplicationError::Identity(error);
+    let authorities = Authorities::new(&config.fleet, &config.authorities);
+    let authorities = Arc::new(authorities.map_err(|error| unfit(error.to_string()))?);
+    let identity = Identity::new(authorities, &config.certificate, &config.key.0);
+    identity.map(Arc::new).map_err(|error| unfit(error.to_string()))
+}
+
+fn limits(config: &Replication) -> Limits {
+    let limits = config.limits;
+    Limits {
+        rows: limits.rows,
+        weight: limits.octets,
+        total_rows: limits.total_rows,
+        total_weight: limits.total_octets,
+    }
+}
+
+impl Replicator {
+    /// Opens the port, and begins with what the disk has.
+    ///
+    /// # Errors
+    /// When the port cannot be had, or the certificates are no use.
+    pub fn open(mut ends: Ends, loaded: Loaded) -> Result<Self, ReplicationError> {
+        let now = Instant::now();
+        let mut instance = [0; 8];
+        SystemRandom::new().fill(&mut instance).map_err(|_| ReplicationError::NoRandomness)?;
+        let instance = u64::from_be_bytes(instance);
+        let config = Arc::clone(&ends.config.borrow_and_update());
+        let identity = identity(&config)?;
+        let region: Arc<str> = ends.pop.borrow_and_update().region.as_str().into();
+        let (tell, heard) = mpsc::channel(HEARD);
+        let door = Door::open(config.listen, &identity, tell.clone())?;
+        let accepting = Task::spawn("accept", door.accept(Arc::clone(identity.authorities())));
+        let notary = Notary::new(Arc::clone(&identity));
+        let origin = identity.origin().clone();
+        let replica =
+            Replica::new(origin.clone(), region, instance, limits(&config), notary, loaded.origins, now);
+        let projection = Projection::of(replica.ledger());
+        let (resolved, ways) = watch::channel(BTreeMap::new());
+        let unkept = loaded.damaged.iter().filter_map(|name| Origin::new(name)).collect();
+        info!(listen = %config.listen, fleet = config.fleet, pop = %origin, "replication runs");
+        let mut replicator = Self {
+            ends,
+            identity,
+            replica,
+            door,
+            heard,
+            tell,
+            _accepting: accepting,
+            dials: Dials::new(origin, instance),
+            links: BTreeMap::new(),
+            unreached: BTreeMap::new(),
+            asked: JoinSet::new(),
+            served: Arc::new(Semaphore::new(SERVED)),
+            persisting: None,
+            unkept,
+            tickets: BTreeMap::new(),
+            ticket: 0,
+            projection,
+            dirty: true,
+            publish_at: now,
+            tell_at: now,
+            resolve_at: now,
+            resolved: Arc::new(resolved),
+            ways,
+            _resolving: None,
+            config,
+        };
+        replicator.resolve(now);
+        replicator.say();
+        Ok(replicator)
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// When a new configuration's certificates are no use.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), ReplicationError> {
+        loop {
+            self.settle(Instant::now());
+            let deadline = self.next_deadline();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(heard) = self.heard.recv() => self.hear(heard, Instant::now()),
+                done = persisted(&mut self.persisting) => {
+                    self.persisting = None;
+                    self.replica.handle_persisted(done);
+                }
+                Some(write) = self.ends.writes.recv() => {
+                    self.ticket += 1;
+                    self.tickets.insert(Ticket(self.ticket), write.done);
+                    self.replica.handle_write(Ticket(self.ticket), write.changes);
+                }
+                changed = self.ends.config.changed() => {
+                    if changed.is_ok() {
+                        self.reconfigure(Instant::now())?;
+                    }
+                }
+                Ok(()) = self.ends.pop.changed() => self.say(),
+                Ok(()) = self.ends.sources.changed() => self.say(),
+                Ok(()) = self.ends.verdicts.changed() => self.say(),
+                Ok(()) = self.ends.prefixes.changed() => self.say(),
+                Ok(()) = self.ends.missed.changed() => {
+                    let missed = Arc::clone(&self.ends.missed.borrow_and_update());
+                    self.unkept.extend(missed.iter().cloned());
+                }
+                Ok(()) = self.ways.changed() => {
+                    let ways = self.ways.borrow_and_update().clone();
+                    self.dials.want(&ways, Instant::now());
+                }
+                Some(_) = self.asked.join_next() => {}
+                () = sleep_until(deadline.into()) => {}
+            }
+        }
+        self.door.close().await;
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let mut deadline = self.replica.next_deadline().min(self.tell_at).min(self.resolve_at);
+        if self.dirty {
+            deadline = deadline.min(self.publish_at);
+        }
+        self.dials.next_deadline().map_or(deadline, |dial| deadline.min(dial))
+    }
+
+    /// Everything that follows from what happened.
+    fn settle(&mut self, now: Instant) {
+        if self.replica.next_deadline() <= now {
+            self.replica.handle_timeout(now);
+        }
+        while let Some(effect) = self.replica.poll_effect() {
+            self.act(effect);
+        }
+        while let Some((peer, address)) = self.dials.poll_dial(now) {
+            match self.door.dial(&peer, address, &self.identity) {
+                Ok(dial) => drop(self.asked.spawn(dial)),
+                Err(error) => {
+                    self.unreached.insert(peer.clone(), error.to_string());
+                    self.dials.handle_unreached(&peer, now);
+                }
+            }
+        }
+        if !self.unkept.is_empty() {
+            self.keep_again();
+        }
+        if self.dirty && self.publish_at <= now {
+            self.dirty = false;
+            self.publish_at = now + PUBLISH;
+            self.projection
+                .handle_reached(&self.links.keys().chain([self.replica.origin()]).cloned().collect());
+            self.ends.fleet.send_replace(Arc::new(self.projection.fleet().clone()));
+        }
+        if self.tell_at <= now {
+            self.tell_at = now + TELL;
+            self.ends.status.send_replace(Arc::new(self.status(now)));
+        }
+        if self.resolve_at <= now {
+            self.resolve(now);
+        }
+    }
+
+    fn hear(&mut self, heard: Heard, now: Instant) {
+        match heard {
+            Heard::Connected { peer, connection, dialed } => self.connected(peer, connection, dialed, now),
+            Heard::Unreached { peer, address, why } => {
+                debug!(%peer, %address, why, "not reached");
+                self.unreached.insert(peer.clone(), format!("{address}: {why}"));
+                self.dials.handle_unreached(&peer, now);
+            }
+            Heard::Closed { peer, id, why } => {
+                if self.links.get(&peer).is_some_and(|link| link.id == id) {
+                    info!(%peer, why, "the connection is closed");
+                    self.links.remove(&peer);
+                    self.unreached.insert(peer.clone(), why);
+                    self.dials.handle_closed(&peer, now);
+                    self.replica.handle_disconnected(&peer, now);
+                    self.dirty = true;
+                }
+            }
+            Heard::Push { peer, spread, offer } => self.replica.handle_push(&peer, spread, offer, now),
+            Heard::Compare { peer, request, answer } => {
+                if let Request::Compare { buckets, yours } = request {
+                    let _ = answer.send(self.replica.handle_compare(&peer, &buckets, yours));
+                }
+            }
+            Heard::Fetch { peer, request, answer } => {
+                let Request::Fetch { origin, have } = request else { return };
+                let served = match Arc::clone(&self.served).try_acquire_owned() {
+                    Err(_) => Err(BUSY),
+                    Ok(room) => {
+                        let offer = self.replica.handle_fetch(&peer, &origin, have);
+                        Ok(offer.map(|offer| Served { offer, room }))
+                    }
+                };
+                let _ = answer.send(served);
+            }
+            Heard::Compared { peer, known } => self.replica.handle_compared(&peer, &known, now),
+            Heard::Fetched { peer, origin, result } => {
+                self.replica.handle_fetched(&peer, &origin, result, now);
+            }
+            Heard::Permit { .. } | Heard::Permitted { .. } | Heard::Datagram { .. } => {}
+        }
+    }
+
+    fn connected(&mut self, peer: Origin, connection: quinn::Connection, dialed: bool, now: Instant) {
+        if peer == *self.replica.origin() {
+            connection.close(2u32.into(), b"it is us");
+            return warn!("another process has this POP's name and certificate: it must not run twice");
+        }
+        if let Some(old) = self.links.get(&peer) {
+            if !self.dials.replaces(&peer, old.dialed, dialed) {
+                connection.close(0u32.into(), b"one connection is enough");
+                return self.dials.handle_connected(&peer);
+            }
+            self.replica.handle_disconnected(&peer, now);
+        } else {
+            info!(%peer, address = %connection.remote_address(), "connected");
+        }
+        let conversation = self.door.converse(peer.clone(), connection.clone());
+        self.links.insert(peer.clone(), Link::new(connection, dialed, conversation));
+        self.unreached.remove(&peer);
+        self.dials.handle_connected(&peer);
+        self.members();
+        self.replica.handle_connected(&peer, now);
+        self.dirty = true;
+    }
+
+    /// Those that we know of, with their regions.
+    fn members(&mut self) {
+        let mut members = BTreeMap::new();
+        for peer in &self.config.peers {
+            if let Some(name) = Origin::new(&peer.pop) {
+                members.insert(name, Place { region: peer.region.as_str().into() });
+            }
+        }
+        for (name, member) in &self.projection.fleet().pops {
+            if let (Some(pop), Some(name)) = (&member.pop, Origin::new(name)) {
+                members.insert(name, Place { region: pop.region.as_str().into() });
+            }
+        }
+        members.remove(self.replica.origin());
+        self.replica.handle_members(members);
+    }
+
+    fn act(&mut self, effect: Effect) {
+        match effect {
+            Effect::Push { to, spread, offer } => {
+                let Some(connection) = self.connection(&to) else { return };
+                if self.asked.len() < MOST_ASKED {
+                    let octets = Request::Push { spread, offer: (*offer).clone() }.octets();
+                    self.asked.spawn(ask::push(connection, octets.into()));
+                }
+            }
+            Effect::Compare { with, buckets, yours } => {
+                let Some(connection) = self.connection(&with) else { return };
+                let tell = self.tell.clone();
+                self.asked.spawn(async move {
+                    if let Some(known) = ask::compare(connection, Request::Compare { buckets, yours }).await {
+                        let _ = tell.send(Heard::Compared { peer: with, known }).await;
+                    }
+                });
+            }
+            Effect::Fetch { from, origin, have } => {
+                let (tell, connection) = (self.tell.clone(), self.connection(&from));
+                let limits = limits(&self.config);
+                self.asked.spawn(async move {
+                    let result = match connection {
+                        Some(connection) => ask::fetch(connection, origin.clone(), have, limits).await,
+                        None => Err(BUSY),
+                    };
+                    let _ = tell.send(Heard::Fetched { peer: from, origin, result }).await;
+                });
+            }
+            Effect::Persist { offer, gone } => {
+                let (done, persisted) = oneshot::channel();
+                let work = Work::Own { head: offer.head, rows: offer.rows, gone, done };
+                self.persisting = Some(persisted);
+                // What cannot be sent drops `done`, and that is heard as a failure.
+                if let Err(error) = self.ends.work.try_send(work) {
+                    debug!("the disk does not take our rows: {error}");
+                }
+            }
+            Effect::Keep { head, whole, rows, gone } => {
+                let origin = head.head.origin.clone();
+                let work = Work::Remote { head, rows, whole, gone };
+                if self.unkept.contains(&origin) || self.ends.work.try_send(work).is_err() {
+                    self.unkept.insert(origin);
+                }
+            }
+            Effect::Written { ticket, result } => {
+                if let Some(done) = self.tickets.remove(&ticket) {
+                    let _ = done.send(result);
+                } else if let Err(error) = result {
+                    warn!("what this POP has to say is not written: {error}");
+                }
+            }
+            Effect::Changed { origin, applied } => {
+                self.projection.handle_changed(&origin, &applied);
+                self.dirty = true;
+                if origin == *self.replica.origin() {
+                    self.say();
+                } else {
+                    self.members();
+                }
+            }
+        }
+    }
+
+    fn connection(&self, peer: &Origin) -> Option<quinn::Connection> {
+        self.links.get(peer).map(|link| link.connection.clone())
+    }
+
+    /// Sends whole origins to the disk again, as many as it takes.
+    fn keep_again(&mut self) {
+        while let Some(origin) = self.unkept.first().cloned() {
+            if let Some(offer) = self.replica.ledger().lacking(&origin, None) {
+                let work = Work::Remote { head: offer.head, rows: offer.rows, whole: true, gone: Vec::new() };
+                if self.ends.work.try_send(work).is_err() {
+                    return;
+                }
+            }
+            self.unkept.remove(&origin);
+        }
+    }
+
+    /// Writes what this POP is, where it differs from what is written.
+    fn say(&mut self) {
+        let own = self.replica.origin().clone();
+        let facts = self.facts();
+        let changes = changes(self.replica.ledger(), &own, &facts.rows());
+        // One at a time: when it is written, this is looked at again.
+        if !changes.is_empty() && self.persisting.is_none() {
+            self.ticket += 1;
+            self.replica.handle_write(Ticket(self.ticket), changes);
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let (sources, verdicts) = (self.ends.sources.borrow(), self.ends.verdicts.borrow());
+        let mut backends = BTreeMap::new();
+        for (name, service) in &sources.services {
+            for backend in service.backends.iter().filter(|backend| backend.pop.is_none()) {
+                let known = verdicts.get(name.as_str()).and_then(|known| known.get(backend.id.as_str()));
+                let state = match known.map(|known| known.verdict) {
+                    _ if backend.drain => "draining",
+                    Some(verdict) => verdict.word(),
+                    None => "unproven",
+                };
+                let row = Backend {
+                    address: backend.address,
+                    port: backend.port,
+                    region: backend.region.clone(),
+                    country: backend.country.clone(),
+                    weight: backend.weight,
+                    state: state.to_owned(),
+                };
+                backends.insert((name.as_str().into(), backend.id.as_str().into()), row);
+            }
+        }
+        let prefixes = self.ends.prefixes.borrow();
+        let announcements =
+            prefixes.iter().map(|prefix| (prefix.prefix.as_str().into(), show::announcement(prefix)));
+        Facts { pop: (**self.ends.pop.borrow()).clone(), backends, announcements: announcements.collect() }
+    }
+
+    fn reconfigure(&mut self, now: Instant) -> Result<(), ReplicationError> {
+        let config = Arc::clone(&self.ends.config.borrow_and_update());
+        let identity = identity(&config)?;
+        self.door.identify(&identity)?;
+        self._accepting = Task::spawn("accept", self.door.accept(Arc::clone(identity.authorities())));
+        self.replica.trust_mut().renew(Arc::clone(&identity));
+        self.replica.limit(limits(&config));
+        (self.identity, self.config) = (identity, config);
+        self.members();
+        self.resolve(now);
+        Ok(())
+    }
+
+    /// Asks for the addresses of all peers, beside everything else.
+    fn resolve(&mut self, now: Instant) {
+        self.resolve_at = now + RESOLVE;
+        let mut peers: BTreeMap<Origin, Vec<Endpoint>> = BTreeMap::new();
+        for peer in &self.config.peers {
+            if let (Some(name), Some(address)) = (Origin::new(&peer.pop), &peer.address) {
+                peers.entry(name).or_default().push(address.clone());
+            }
+        }
+        for (name, member) in &self.projection.fleet().pops {
+            let address = member.pop.as_ref().and_then(|pop| pop.replication).map(Endpoint::Address);
+            if let (Some(name), Some(address)) = (Origin::new(name), address) {
+                let ways = peers.entry(name).or_default();
+                if !ways.contains(&address) {
+                    ways.push(address);
+                }
+            }
+        }
+        peers.remove(self.replica.origin());
+        let resolved = Arc::clone(&self.resolved);
+        self._resolving = Some(Task::spawn("resolve", async move {
+            let mut ways = BTreeMap::new();
+            for (name, endpoints) in peers {
+                let mut found = Vec::new();
+                for endpoint in endpoints {
+                    match endpoint {
+                        Endpoint::Address(address) => found.push(address),
+                        Endpoint::Name(host, port) => {
+                            let asked = timeout(ANSWER, tokio::net::lookup_host((host.as_str(), port)));
+                            if let Ok(Ok(addresses)) = asked.await {
+                                found.extend(addresses.take(8));
+                            }
+                        }
+                    }
+                }
+                ways.insert(name, found);
+            }
+            resolved.send_replace(ways);
+        }));
+    }
+}
+
+/// What the disk says; never, if it was not asked.
+async fn persisted(asked: &mut Option<oneshot::Receiver<Result<(), String>>>) -> Result<(), String> {
+    match asked {
+        Some(asked) => asked.await.unwrap_or_else(|_| Err("the disk is busy or gone".to_owned())),
+        None => std::future::pending().await,
+    }
+}
