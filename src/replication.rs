@@ -4,4 +4,5 @@ pub mod digest;
 pub mod head;
 pub mod octets;
 pub mod record;
+pub mod store;
 pub mod version;
