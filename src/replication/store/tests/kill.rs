@@ -1,6 +1,6 @@
 //! A process that is killed at any moment loses nothing that it acknowledged.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ const FOLDER: &str = "EDGEPROXY_TEST_STORE";
 #[test]
 fn a_process_that_is_killed_has_lost_nothing_that_it_acknowledged() {
     let state = folder();
-    let rounds = if std::env::var_os("EDGEPROXY_FULL").is_some() { 1_000 } else { 15 };
+    let rounds = if std::env::var_os("EDGEPROXY_FULL").is_some() { 1_000 } else { 30 };
     let (mut least, mut grown) = (0, 0);
     for round in 0..rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -26,21 +26,26 @@ fn a_process_that_is_killed_has_lost_nothing_that_it_acknowledged() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = child.stdout.take().unwrap();
-        // It has begun when it has said something; then it lives for up to a quarter of a second.
-        let mut heard = vec![0; 4_096];
-        let first = said.read(&mut heard).unwrap();
-        heard.truncate(first);
+        // It lives for up to 30 acknowledgements and the next 2 ms, within which it writes again, or for hardly any
+        // time more; or is killed as it starts.
+        let mut said = BufReader::new(child.stdout.take().unwrap());
         let nanos = SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
-        std::thread::sleep(Duration::from_micros(u64::from(nanos % 250_000)));
+        let (mut text, until) = (String::new(), nanos / 1_000 % 30);
+        for _ in 0..until {
+            text.clear();
+            said.read_line(&mut text).unwrap();
+            least = acknowledged(&text).unwrap_or(least);
+        }
+        std::thread::sleep(Duration::from_micros(u64::from(
+            nanos % if round % 2 == 0 { 2_000 } else { 200 },
+        )));
         child.kill().unwrap();
-        said.read_to_end(&mut heard).unwrap();
+        text.clear();
+        said.read_to_string(&mut text).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9), "round {round}: it ended by itself");
         // A line that is not whole was not said yet.
-        let text = String::from_utf8(heard).unwrap();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let acknowledged = whole.lines().filter_map(|line| line.strip_prefix("acknowledged ")?.parse().ok());
-        least = acknowledged.max().unwrap_or(least);
+        least = whole.lines().filter_map(acknowledged).next_back().unwrap_or(least);
 
         let loaded = look(state.path());
         assert!(
@@ -58,6 +63,10 @@ fn a_process_that_is_killed_has_lost_nothing_that_it_acknowledged() {
     }
     println!("{rounds} kills, {least} acknowledged");
     assert!(grown > rounds / 2 && least > rounds as u64);
+}
+
+fn acknowledged(line: &str) -> Option<u64> {
+    line.trim_end().strip_prefix("acknowledged ")?.parse().ok()
 }
 
 /// The process of the test above.
@@ -79,11 +88,11 @@ async fn writes_until_it_is_killed() {
         let gone = if round % 7 == 0 { own.collect([200 + round % 50]) } else { vec![] };
         let (work, told) = own.own(rows, gone);
         running.send(work).await;
-        let rows = other.write((0..40).map(|key| key * 7 + round), Some(20));
+        let rows = other.write((0..8).map(|key| key * 7 + round), Some(20));
         let gone = other.collect([round.wrapping_sub(1)]);
         running.send(other.remote(rows, gone)).await;
-        if round % 10 == 0 {
-            third.write((0..1_500).map(|key| key + round % 1_000), Some(10));
+        if round % 40 == 0 {
+            third.write((0..1_100).map(|key| key + round % 1_000), Some(10));
             running.send(third.whole()).await;
         }
         told.await.unwrap().unwrap();
