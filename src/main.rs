@@ -2,6 +2,8 @@
 
 #[path = "main/check.rs"]
 mod check;
+#[path = "main/fleet.rs"]
+mod fleet;
 #[path = "main/sixpn.rs"]
 mod sixpn;
 #[path = "main/transaction.rs"]
@@ -27,6 +29,7 @@ use edgeproxy::config::generation::begin;
 use edgeproxy::config::load::{LoadError, load};
 use edgeproxy::observe::status::backhaul::BackhaulStatus;
 use edgeproxy::observe::status::choice::ChoiceStatus;
+use edgeproxy::observe::status::fleet::FleetStatus;
 use edgeproxy::observe::status::traffic::ProxyStatus;
 use edgeproxy::observe::status::{NeighborStatus, ServiceStatus};
 use serde::Serialize;
@@ -168,6 +171,12 @@ enum Command {
     /// The addresses inside the backhaul, and this POP's key.
     #[command(subcommand)]
     Sixpn(sixpn::Sixpn),
+    /// Show the fleet: who is there, and who lacks what. Or make a POP a part of it.
+    #[command(args_conflicts_with_subcommands = true)]
+    Fleet {
+        #[command(subcommand)]
+        command: Option<fleet::Fleet>,
+    },
     /// Write a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -270,6 +279,10 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Backhaul => {
             ask(show(&client, "/v1/backhaul", json, |it: BackhaulStatus| screen::backhaul(&it)))
         }
+        Command::Fleet { command: None } => {
+            ask(show(&client, "/v1/fleet", json, |it: FleetStatus| screen::fleet(&it)))
+        }
+        Command::Fleet { command: Some(command) } => fleet::obey(command, json),
         Command::Connections { service, client: from, limit } => {
             let mut target = format!("/v1/connections?limit={limit}");
             if let Some(service) = service {

@@ -10,7 +10,12 @@ pub mod octets;
 pub mod own;
 pub mod quic;
 pub mod record;
+pub mod relay_tree;
+pub mod replica;
+pub mod replicator;
 pub mod store;
+pub mod sync;
+pub mod tables;
 pub mod version;
 
 use std::io;
