@@ -110,10 +110,11 @@ impl Dials {
     }
 
     /// Whether a new connection takes the place of the one that is there. Both sides come to the same answer: the one
-    /// that the smaller name dialed stays; of two by the same side the later one, since the earlier is likely dead.
+    /// that the smaller name dialed stays. Unless the old one has been there for a while, or is of the same side: nobody
+    /// dials who has a connection, so that one is dead at the other end.
     #[must_use]
-    pub fn replaces(&self, peer: &Origin, old_by_us: bool, new_by_us: bool) -> bool {
-        old_by_us == new_by_us || new_by_us == (self.own < *peer)
+    pub fn replaces(&self, peer: &Origin, old_by_us: bool, old_age: Duration, new_by_us: bool) -> bool {
+        old_by_us == new_by_us || old_age > 2 * COURTESY || new_by_us == (self.own < *peer)
     }
 
     fn jitter(&mut self, time: Duration) -> Duration {
@@ -163,7 +164,11 @@ mod tests {
         assert_eq!(gru1.poll_dial(now), None);
         assert_eq!(gru1.poll_dial(now + COURTESY), Some((origin("fra1"), way(2))));
         // Both have dialed: both keep the connection of fra1.
-        assert!(gru1.replaces(&origin("fra1"), true, false) && !fra1.replaces(&origin("gru1"), true, false));
+        let young = Duration::from_millis(100);
+        assert!(gru1.replaces(&origin("fra1"), true, young, false));
+        assert!(!fra1.replaces(&origin("gru1"), true, young, false));
+        // One of the two has begun anew.
+        assert!(fra1.replaces(&origin("gru1"), true, Duration::from_secs(60), false));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! What a certificate says, and whom the fleet believes, is `config/pop_certificate`'s.
 
 mod issue;
-mod verifier;
+pub(super) mod verifier;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ring::digest::{SHA256, digest};
+use ring::hmac;
 use ring::signature::Ed25519KeyPair;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -131,6 +133,15 @@ impl Identity {
         config.resumption = rustls::client::Resumption::disabled();
         config.enable_early_data = false;
         Arc::new(config)
+    }
+
+    /// What resets of connections are made with that an earlier run of this process has had (RFC 9000 §10.3): always
+    /// the same, so that peers believe them and need not wait until those time out.
+    #[must_use]
+    pub fn reset_key(&self) -> hmac::Key {
+        let mut text = b"edgeproxy replication 1 reset\0".to_vec();
+        text.extend_from_slice(self.key.secret_pkcs8_der());
+        hmac::Key::new(hmac::HMAC_SHA256, digest(&SHA256, &text).as_ref())
     }
 
     fn chain_and_key(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {

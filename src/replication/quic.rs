@@ -19,6 +19,7 @@ use tracing::debug;
 use super::ReplicationError;
 use super::frame::Request;
 use super::identity::Identity;
+use super::identity::verifier::sentence;
 use super::merge::Offer;
 use super::version::{Known, Origin};
 use crate::config::pop_certificate::Authorities;
@@ -123,8 +124,13 @@ impl Door {
     ) -> Result<Self, ReplicationError> {
         let socket = bind(listen).map_err(|source| ReplicationError::Listen { listen, source })?;
         let server = server(identity)?;
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
-            .map_err(|source| ReplicationError::Listen { listen, source })?;
+        let endpoint = Endpoint::new(
+            EndpointConfig::new(Arc::new(identity.reset_key())),
+            Some(server),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(|source| ReplicationError::Listen { listen, source })?;
         Ok(Self { endpoint, heard })
     }
 
@@ -186,7 +192,10 @@ impl Door {
                 Ok(Ok(connection)) => {
                     let _ = heard.send(Heard::Connected { peer, connection, dialed: true }).await;
                 }
-                Ok(Err(error)) => unreached(&heard, peer, address, error.to_string()).await,
+                Ok(Err(error)) => {
+                    let why = sentence(&error.to_string()).to_owned();
+                    unreached(&heard, peer, address, why).await;
+                }
                 Err(_) => unreached(&heard, peer, address, "no answer".to_owned()).await,
             }
         })
@@ -221,7 +230,7 @@ async fn greet(incoming: Incoming, authorities: Arc<Authorities>, heard: mpsc::S
             }
             None => connection.close(VarInt::from_u32(1), b"no name"),
         },
-        Ok(Err(error)) => debug!(%address, "no connection: {error}"),
+        Ok(Err(error)) => debug!(%address, "no connection: {}", sentence(&error.to_string())),
         Err(_) => debug!(%address, "no connection: the handshake took too long"),
     }
 }
@@ -270,3 +279,6 @@ fn bind(listen: SocketAddr) -> std::io::Result<UdpSocket> {
     socket.bind(&listen.into())?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -321,7 +321,8 @@ impl Replicator {
             return warn!("another process has this POP's name and certificate: it must not run twice");
         }
         if let Some(old) = self.links.get(&peer) {
-            if !self.dials.replaces(&peer, old.dialed, dialed) {
+            let age = now.saturating_duration_since(old.since);
+            if !self.dials.replaces(&peer, old.dialed, age, dialed) {
                 connection.close(0u32.into(), b"one connection is enough");
                 return self.dials.handle_connected(&peer);
             }
@@ -330,7 +331,7 @@ impl Replicator {
             info!(%peer, address = %connection.remote_address(), "connected");
         }
         let conversation = self.door.converse(peer.clone(), connection.clone());
-        self.links.insert(peer.clone(), Link::new(connection, dialed, conversation));
+        self.links.insert(peer.clone(), Link::new(connection, dialed, now, conversation));
         self.unreached.remove(&peer);
         self.dials.handle_connected(&peer);
         self.members();

@@ -36,8 +36,27 @@ impl Verifier {
     }
 }
 
+/// rustls shows what it is told as programmers see it; operators get sentences.
+#[derive(thiserror::Error)]
+#[error("{0}")]
+struct Words(Untrusted);
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The sentence, out of what rustls and QUIC put around it.
+pub(in crate::replication) fn sentence(error: &str) -> &str {
+    match error.split_once("OtherError(") {
+        Some((_, sentence)) => sentence.trim_end_matches(')'),
+        None => error,
+    }
+}
+
 fn refused(why: Untrusted) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Words(why)))))
 }
 
 impl fmt::Debug for Verifier {

@@ -1,5 +1,7 @@
 //! A connection that lives, with the task that reads it.
 
+use std::time::Instant;
+
 use quinn::Connection;
 
 use crate::supervise::task::Task;
@@ -9,6 +11,7 @@ pub(super) struct Link {
     pub(super) id: usize,
     /// By us.
     pub(super) dialed: bool,
+    pub(super) since: Instant,
     _conversation: Task<()>,
 }
 
@@ -16,10 +19,11 @@ impl Link {
     pub(super) fn new(
         connection: Connection,
         dialed: bool,
+        since: Instant,
         conversation: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         let id = connection.stable_id();
-        Self { connection, id, dialed, _conversation: Task::spawn("conversation", conversation) }
+        Self { connection, id, dialed, since, _conversation: Task::spawn("conversation", conversation) }
     }
 }
 
