@@ -12,6 +12,8 @@ mod certificates;
 mod defaults;
 #[path = "config/differences.rs"]
 mod differences;
+#[path = "config/fleet.rs"]
+mod fleet;
 #[path = "config/hostile.rs"]
 mod hostile;
 #[path = "config/secrets.rs"]
