@@ -81,6 +81,8 @@ pub enum Ask {
     },
     /// Take a drain back.
     Undrain { prefix: String },
+    /// Tell all POPs something; nothing takes it back.
+    Note { text: String },
     /// Say what a configuration would do to every prefix and neighbor, changing nothing.
     Plan(Offered),
     /// Put a configuration in force, for good or until it is confirmed.

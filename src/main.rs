@@ -282,6 +282,10 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Fleet { command: None } => {
             ask(show(&client, "/v1/fleet", json, |it: FleetStatus| screen::fleet(&it)))
         }
+        Command::Fleet { command: Some(fleet::Fleet::Note { text }) } => {
+            let target = format!("/v1/fleet/note?text={}", query::encode(&text.unwrap_or_default()));
+            ask(tell(&client, &target, String::new(), json))
+        }
         Command::Fleet { command: Some(command) } => fleet::obey(command, json),
         Command::Connections { service, client: from, limit } => {
             let mut target = format!("/v1/connections?limit={limit}");

@@ -5,6 +5,7 @@ mod attack;
 mod backhaul;
 mod expectations;
 mod explain;
+mod fleet;
 mod flows;
 mod histogram;
 mod measures;
@@ -158,6 +159,7 @@ impl Runner<'_> {
             Step::Silence(silence) => self.silence(silence),
             Step::Loss(loss) => self.loss(loss),
             Step::Mesh(step) => self.mesh(step),
+            Step::Fleet(step) => self.fleet(step),
             Step::Updates(updates) => self.update_figure(updates),
             Step::Histogram(histogram) => self.histogram(histogram),
             Step::Flows(figure) => self.flow_figure(figure),

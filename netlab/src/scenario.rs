@@ -4,6 +4,7 @@ mod actions;
 mod backhaul;
 mod expectations;
 mod explain;
+mod fleet;
 mod flows;
 mod histogram;
 mod measures;
@@ -29,6 +30,7 @@ pub use expectations::{
     Order,
 };
 pub use explain::ExpectExplanation;
+pub use fleet::{Fleet, FleetFigure, FleetStep};
 pub use flows::{ExpectFlows, FlowFigure, Flows};
 pub use histogram::Histogram;
 pub use measures::{CollectorSees, LastPacket, Measure, Outcome, Ratio, Share, Updates};
@@ -54,6 +56,8 @@ pub struct Scenario {
     pub hosts: BTreeMap<String, Host>,
     /// Hosts that are all alike, besides.
     pub mesh: Option<Mesh>,
+    /// The same, of one fleet.
+    pub fleet: Option<Fleet>,
     #[serde(default)]
     pub links: Vec<Link>,
     #[serde(default)]
@@ -89,6 +93,9 @@ impl Scenario {
         if let Some(mesh) = scenario.mesh {
             mesh.expand(&mut scenario)?;
         }
+        if let Some(fleet) = scenario.fleet {
+            fleet.expand(&mut scenario)?;
+        }
         Ok(scenario)
     }
 }
@@ -118,6 +125,7 @@ pub enum Step {
     Silence(Silence),
     Loss(Loss),
     Mesh(MeshStep),
+    Fleet(FleetStep),
     /// One figure: how many UPDATEs named a prefix.
     Updates(Updates),
     /// What edgeproxy measures of its withdrawals beside what captures see of them.

@@ -199,6 +199,7 @@ fn command(request: Request<'_>) -> Result<Ask, String> {
         "/v1/confirm" => Ask::Confirm,
         "/v1/rollback" => Ask::Rollback { to: number("to")?, allow_withdraw },
         "/v1/drain" | "/v1/undrain" => drain(request)?,
+        "/v1/fleet/note" => note(request)?,
         _ => {
             let text = str::from_utf8(body).map_err(|_| "the configuration is not UTF-8 text")?.to_owned();
             let base = query::value(query, "base").unwrap_or_else(|| "/".to_owned()).into();
@@ -228,7 +229,7 @@ fn method_of(door: Door, path: &str) -> Option<&'static str> {
         (_, "/v1/reload" | "/v1/diff" | "/v1/plan" | "/v1/apply" | "/v1/confirm" | "/v1/rollback") => {
             Some("POST")
         }
-        (_, "/v1/drain" | "/v1/undrain") => Some("POST"),
+        (_, "/v1/drain" | "/v1/undrain" | "/v1/fleet/note") => Some("POST"),
         _ => None,
     }
 }
@@ -241,7 +242,7 @@ fn known_paths(door: Door) -> &'static str {
              /v1/explain?client=…&service=… /v1/backends /v1/backhaul /v1/fleet /v1/connections?limit=N&service=S&client=A \
              /v1/events?after=SEQ&limit=N&prefix=P&wait=1 /metrics /healthz, POST /v1/reload /v1/diff /v1/plan \
              /v1/apply?confirm_within_ms=…&allow_withdraw=1 /v1/confirm /v1/rollback?to=… \
-             /v1/drain?prefix=… /v1/undrain?prefix=…"
+             /v1/drain?prefix=… /v1/undrain?prefix=… /v1/fleet/note?text=…"
         }
     }
 }
@@ -260,6 +261,14 @@ fn connections(text: &str) -> Result<WantedConnections, &'static str> {
 
 /// The longest reason that an operator may give.
 const REASON_BYTES: usize = 256;
+
+fn note(request: Request<'_>) -> Result<Ask, &'static str> {
+    let text = query::value(request.query, "text").unwrap_or_default();
+    if text.len() > REASON_BYTES || text.chars().any(char::is_control) {
+        return Err("a note is one line of at most 256 octets");
+    }
+    Ok(Ask::Note { text })
+}
 
 fn drain(request: Request<'_>) -> Result<Ask, &'static str> {
     let prefix = query::value(request.query, "prefix").ok_or("say which prefix, or `prefix=all`")?;

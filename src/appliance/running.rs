@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
+use tokio::sync::oneshot;
 use tokio::time::{interval, sleep_until};
 use tracing::{error, info, warn};
 
@@ -18,6 +19,9 @@ use crate::health::HealthError;
 use crate::observe::journal::{CauseId, Event};
 use crate::observe::status::LeasesStatus;
 use crate::proxy::ProxyError;
+use crate::replication::replica::Unwritten;
+use crate::replication::replicator::{Done, Write};
+use crate::replication::tables::note;
 use crate::supervise::End;
 use crate::supervise::lease::Board;
 
@@ -85,6 +89,7 @@ impl Appliance {
         let now = Instant::now();
         let cause = self.commanded();
         let answer = match ask {
+            Ask::Note { text } => return self.note(&text, reply),
             Ask::Reload => self.reload(cause).map_err(|why| format!("not reloaded, nothing changed:\n{why}")),
             Ask::Diff { text, base } => self.transactions.in_force().compare(&text, &base),
             Ask::Plan(offered) => self.transactions.plan(offered, now),
@@ -110,6 +115,26 @@ impl Appliance {
         };
         // An operator who went away needs no answer.
         drop(reply.send(answer));
+    }
+
+    /// Tells all POPs something; answered when it is on disk.
+    fn note(&self, text: &str, reply: oneshot::Sender<Result<Told, String>>) {
+        let Some(writer) = self.writer.borrow().clone() else {
+            let why = "replication does not run here: `edgeproxy fleet` says why, if this POP belongs to one";
+            return drop(reply.send(Err(why.to_owned())));
+        };
+        let said = if text.is_empty() { "The note is gone." } else { "Told to all POPs." };
+        let done: Done = Box::new(move |written| {
+            let answer = written.map(|point| Told {
+                text: format!("{said} This POP is at version {point}.\n"),
+                document: serde_json::json!({ "version": point.to_string() }),
+            });
+            drop(reply.send(answer.map_err(|why| why.to_string())));
+        });
+        let changes = note(text).into_iter().collect();
+        if let Err(full) = writer.try_send(Write { changes, done }) {
+            (full.into_inner().done)(Err(Unwritten::Busy));
+        }
     }
 
     /// A name for what is about to be done: whatever follows from it carries it.

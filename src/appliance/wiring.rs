@@ -82,6 +82,7 @@ use crate::proxy::report::Report;
 use crate::proxy::selfprobe::SelfProbes;
 use crate::proxy::totals::Totals;
 use crate::proxy::worker::Worker;
+use crate::replication::replicator::Write;
 use crate::supervise::lease::Board;
 use crate::supervise::lease::paths::Paths;
 use crate::supervise::notify::Notify;
@@ -121,6 +122,8 @@ pub struct Appliance {
     /// Names for commands, and the last of them.
     pub(super) ids: CauseIds,
     pub(super) command: watch::Sender<Option<CauseId>>,
+    /// Where rows of ours are changed, while replication runs.
+    pub(super) writer: watch::Receiver<Option<mpsc::Sender<Write>>>,
     pub(super) notify: Notify,
     /// Beats whenever the status is renewed: the control loop runs, and so do its runtime's timers.
     pub(super) heart: Heartbeat,
@@ -203,7 +206,7 @@ impl Appliance {
         let replicated = config.replication.clone().map(watch::channel);
         let (replicated, replication_config) = replicated.unzip();
         let (pop, pop_row) = watch::channel(Arc::new(reload::pop(&config)));
-        let writer = watch::Sender::new(None);
+        let (writer, row_writer) = watch::channel(None);
         let fleet = watch::Sender::new(Arc::new(Fleet::default()));
         // Rooms → operators.
         let (told_of_fleet, fleet_status) = watch::channel(Arc::new(FleetStatus::default()));
@@ -455,6 +458,7 @@ impl Appliance {
             drains,
             ids,
             command,
+            writer: row_writer,
             notify,
             heart,
             watchdog,

@@ -17,6 +17,8 @@ pub struct Member {
     /// Whether a connection leads there; of ourselves true.
     pub reached: bool,
     pub pop: Option<Arc<Pop>>,
+    /// What its operator has to say to all.
+    pub note: Option<Arc<str>>,
     /// By service and id.
     pub backends: BTreeMap<(Arc<str>, Arc<str>), Arc<Backend>>,
     /// By prefix, in text.

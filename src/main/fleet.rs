@@ -26,6 +26,8 @@ const FOLDER: &str = "/etc/edgeproxy/fleet";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Fleet {
+    /// Tell all POPs something, which `edgeproxy fleet` shows there; without a text, take it back.
+    Note { text: Option<String> },
     /// Make the authority of a new fleet: once, on a machine that is no POP.
     Init {
         /// The name that all certificates carry: 1 to 63 of a-z 0-9 . -
@@ -82,6 +84,9 @@ impl From<IssueError> for Failure {
 /// Does one of these; what it gives goes to standard output.
 pub(super) fn obey(command: Fleet, as_json: bool) -> Result<String, Failure> {
     let (text, files) = match command {
+        Fleet::Note { .. } => {
+            return Err(Failure::Refused("a note is told to the running process".to_owned()));
+        }
         Fleet::Init { fleet, out } => init(&fleet, &out)?,
         Fleet::Invite { pop, authority, fleet, request, days, out } => {
             invite(&pop, &fleet, &authority, request.as_deref(), days, &out)?

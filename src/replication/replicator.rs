@@ -27,7 +27,7 @@ use super::record::Change;
 use super::relay_tree::Place;
 use super::replica::{Effect, Replica, Ticket, Unwritten};
 use super::store::{Loaded, Missed, Work};
-use super::tables::{Facts, Projection, changes};
+use super::tables::{Facts, POPS, Projection, changes};
 use super::version::{Origin, Point};
 use crate::catalog::fleet::{Backend, Fleet, Pop};
 use crate::catalog::view::{Sources, Verdicts};
@@ -51,14 +51,19 @@ const TELL: Duration = Duration::from_millis(500);
 const PUBLISH: Duration = Duration::from_millis(5);
 /// How often names of peers are asked for anew, and how long that may take.
 const RESOLVE: Duration = Duration::from_secs(60);
+/// How soon after somebody is heard of; others may be heard of right after.
+const HEARD_OF: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Somebody of this POP wants rows of ours changed.
-#[derive(Debug)]
 pub struct Write {
     pub changes: Vec<Change>,
-    pub done: oneshot::Sender<Result<Point, Unwritten>>,
+    /// Told when they are on disk and on their way to the others, or why not.
+    pub done: Done,
 }
+
+/// Whoever waits for a write.
+pub type Done = Box<dyn FnOnce(Result<Point, Unwritten>) + Send>;
 
 /// What replication needs of the others, and gives them.
 pub struct Ends {
@@ -95,7 +100,7 @@ pub struct Replicator {
     persisting: Option<oneshot::Receiver<Result<(), String>>>,
     /// Origins whose rows the disk has not taken: all of them are sent again.
     unkept: BTreeSet<Origin>,
-    tickets: BTreeMap<Ticket, oneshot::Sender<Result<Point, Unwritten>>>,
+    tickets: BTreeMap<Ticket, Done>,
     ticket: u64,
     projection: Projection,
     /// The tables have changed and were not published.
@@ -242,7 +247,7 @@ impl Replicator {
             self.replica.handle_timeout(now);
         }
         while let Some(effect) = self.replica.poll_effect() {
-            self.act(effect);
+            self.act(effect, now);
         }
         while let Some((peer, address)) = self.dials.poll_dial(now) {
             match self.door.dial(&peer, address, &self.identity) {
@@ -262,6 +267,7 @@ impl Replicator {
             self.projection
                 .handle_reached(&self.links.keys().chain([self.replica.origin()]).cloned().collect());
             self.ends.fleet.send_replace(Arc::new(self.projection.fleet().clone()));
+            self.tell_at = now;
         }
         if self.tell_at <= now {
             self.tell_at = now + TELL;
@@ -356,7 +362,7 @@ impl Replicator {
         self.replica.handle_members(members);
     }
 
-    fn act(&mut self, effect: Effect) {
+    fn act(&mut self, effect: Effect, now: Instant) {
         match effect {
             Effect::Push { to, spread, offer } => {
                 let Some(connection) = self.connection(&to) else { return };
@@ -403,7 +409,7 @@ impl Replicator {
             }
             Effect::Written { ticket, result } => {
                 if let Some(done) = self.tickets.remove(&ticket) {
-                    let _ = done.send(result);
+                    done(result);
                 } else if let Err(error) = result {
                     warn!("what this POP has to say is not written: {error}");
                 }
@@ -413,8 +419,9 @@ impl Replicator {
                 self.dirty = true;
                 if origin == *self.replica.origin() {
                     self.say();
-                } else {
+                } else if applied.rows.iter().any(|row| row.key.table == POPS) {
                     self.members();
+                    self.resolve_at = self.resolve_at.min(now + HEARD_OF);
                 }
             }
         }

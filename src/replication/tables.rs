@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::merge::{Applied, Ledger};
 use super::record::{Change, Key, Row, Table, Value};
@@ -17,6 +17,10 @@ pub const POPS: Table = Table(1);
 pub const BACKENDS: Table = Table(2);
 /// By prefix, in text.
 pub const ANNOUNCEMENTS: Table = Table(3);
+/// One row: what the operator of a POP has to say to all others.
+pub const NOTES: Table = Table(4);
+/// Octets of the longest note.
+pub const MOST_NOTE: usize = 256;
 /// Those that follow what this process is; what is in them from an earlier run goes.
 const OURS: [Table; 3] = [POPS, BACKENDS, ANNOUNCEMENTS];
 
@@ -51,6 +55,19 @@ impl Facts {
         }
         rows
     }
+}
+
+/// What makes this the note of this POP; without a text there is none.
+#[must_use]
+pub fn note(text: &str) -> Option<Change> {
+    let key = Key::new(NOTES, b"")?;
+    let value = if text.is_empty() { None } else { Some(body(&Note { text: text.to_owned() })?) };
+    Some(Change { key, value })
+}
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    text: String,
 }
 
 /// What has to be written so that our rows say this: only what differs.
@@ -145,6 +162,7 @@ impl Projection {
         let Some(member) = self.fleet.pops.get_mut(origin.as_str()) else { return };
         match key.table {
             POPS => member.pop = None,
+            NOTES => member.note = None,
             BACKENDS => {
                 if let Some(name) = names(&key.key) {
                     member.backends.remove(&name);
@@ -168,6 +186,11 @@ fn set(member: &mut Member, row: &Row) -> bool {
             let pop: Option<Pop> = read(row);
             member.pop = pop.map(Arc::new);
             member.pop.is_some()
+        }
+        NOTES => {
+            let note = read::<Note>(row).filter(|note| note.text.len() <= MOST_NOTE);
+            member.note = note.map(|note| note.text.into());
+            member.note.is_some()
         }
         BACKENDS => match names(key).zip(read::<Backend>(row)) {
             Some((name, backend)) => {

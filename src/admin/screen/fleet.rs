@@ -54,6 +54,12 @@ pub fn fleet(it: &FleetStatus) -> String {
         ]);
     }
     screen += &super::shown(&table, "No other POP is known: name one in `replication.peers`.");
+    let ours = it.note.iter().map(|note| (&it.pop, note));
+    for (pop, note) in
+        ours.chain(it.members.iter().filter_map(|member| Some((&member.pop, member.note.as_ref()?))))
+    {
+        let _ = writeln!(screen, "{pop} says: {note}");
+    }
     let unreached = it.members.iter().filter_map(|member| Some((&member.pop, member.error.as_ref()?)));
     for (pop, error) in unreached {
         let _ = writeln!(screen, "{pop} is not reached: {error}");

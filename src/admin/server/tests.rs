@@ -114,7 +114,9 @@ async fn commands_are_answered_by_whoever_takes_them() {
             reply
                 .send(match ask {
                     Ask::Reload => Err("f.yaml:2:1: speed: unknown".into()),
-                    Ask::Drain { .. } | Ask::Undrain { .. } => Err("not asked here".into()),
+                    Ask::Drain { .. } | Ask::Undrain { .. } | Ask::Note { .. } => {
+                        Err("not asked here".into())
+                    }
                     Ask::Diff { text, base } => {
                         let text = format!("{text} in {}", base.display());
                         Ok(Told { text, document: serde_json::json!({ "keep": 1 }) })

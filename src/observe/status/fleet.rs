@@ -14,6 +14,9 @@ pub struct FleetStatus {
     pub point: String,
     /// Another process writes under our name and was there first: we write nothing.
     pub silenced: bool,
+    /// What our operator has to say to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     pub rows: u64,
     /// In memory, about.
     pub octets: u64,
@@ -52,6 +55,9 @@ pub struct MemberStatus {
     /// How many of our versions it lacked when it last asked; none if it never did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<u64>,
+    /// What its operator has to say to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Prefixes that it announces.
     pub announces: Vec<String>,
     /// Days until the certificate ends that it signs with.

@@ -31,6 +31,12 @@ impl Replicator {
             error: None,
             point: head.map(|head| head.point.to_string()).unwrap_or_default(),
             silenced: self.replica.rival().is_some(),
+            note: self
+                .projection
+                .fleet()
+                .pops
+                .get(own.as_str())
+                .and_then(|member| member.note.as_deref().map(str::to_owned)),
             rows,
             octets,
             behind: self.replica.behind().len() as u64,
@@ -81,6 +87,7 @@ impl Replicator {
                 rows: signed.map_or(0, |signed| signed.head.rows),
                 octets: signed.map_or(0, |signed| signed.head.weight),
                 lacks: lacks.map(|known| ours.saturating_sub(known.point.version)),
+                note: member.and_then(|member| member.note.as_deref().map(str::to_owned)),
                 announces: announced.map(|(prefix, _)| prefix.to_string()).collect(),
                 certificate_days: signed.and_then(|signed| x509::not_after(&signed.certificate)).map(days),
                 error: if link.is_some() { None } else { self.unreached.get(&origin).cloned() },
