@@ -63,7 +63,7 @@ pub async fn run(
         LogFormat::Json => Shape::Json,
     };
     let logs = Logs::install(reload::level(log.level), shape)?;
-    let outcome = match wiring::Appliance::start(beginning, path, state, environment, logs.clone()).await {
+    let outcome = match running::Appliance::start(beginning, path, state, environment, logs.clone()).await {
         Ok(appliance) => appliance.run().await,
         Err(error) => Err(error),
     };

@@ -3,6 +3,11 @@
 //! Messages are lost, doubled, delayed and reordered; POPs are cut off, crash, come back from a disk that may have
 //! been rolled back or lost. Afterwards everybody must know the same, and all that was acknowledged.
 #![allow(clippy::unwrap_used)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "fresh seeds come from the clock, and are told"
+)]
 
 #[path = "replication/world.rs"]
 mod world;

@@ -7,23 +7,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{interval, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::ApplianceError;
-use super::shutdown::Request;
-use super::wiring::Appliance;
+use super::drains::Drains;
+use super::shutdown::{Request, Signals};
+use super::transaction::Transactions;
 use crate::admin::{Ask, Command, Told};
+use crate::announce::AnnounceError;
 use crate::health::HealthError;
-use crate::observe::journal::{CauseId, Event};
-use crate::observe::status::LeasesStatus;
+use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
+use crate::observe::status::{LeasesStatus, ProcessStatus};
 use crate::proxy::ProxyError;
 use crate::replication::replica::Unwritten;
 use crate::replication::replicator::{Done, Write};
 use crate::replication::tables::note;
 use crate::supervise::End;
 use crate::supervise::lease::Board;
+use crate::supervise::notify::Notify;
+use crate::supervise::thread::Thread;
+use crate::supervise::tree::Tree;
+use crate::supervise::watchdog::{Heartbeat, Watching};
 
 /// How often the process's own status is renewed; also the beat of the control loop's heart.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
@@ -36,6 +43,42 @@ const LAST_ENTRIES: Duration = Duration::from_millis(250);
 
 /// What the end of a trial is called that nobody has confirmed.
 const UNDO: &str = "undo";
+
+/// The running process.
+pub struct Appliance {
+    pub(super) routing: Thread<Result<(), ApplianceError>>,
+    pub(super) prober: Thread<Result<(), HealthError>>,
+    pub(super) addresses: Thread<Result<(), AnnounceError>>,
+    pub(super) keeper: Thread<()>,
+    pub(super) journal: Journal,
+    /// Restartable parts.
+    pub(super) tree: Tree,
+    pub(super) signals: Signals,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) transactions: Transactions,
+    pub(super) drains: Drains,
+    /// Names for commands, and the last of them.
+    pub(super) ids: CauseIds,
+    pub(super) command: watch::Sender<Option<CauseId>>,
+    /// Where rows of ours are changed, while replication runs.
+    pub(super) writer: watch::Receiver<Option<mpsc::Sender<Write>>>,
+    pub(super) notify: Notify,
+    /// Beats whenever the status is renewed: the control loop runs, and so do its runtime's timers.
+    pub(super) heart: Heartbeat,
+    pub(super) watchdog: Watching,
+    pub(super) process: watch::Sender<Arc<ProcessStatus>>,
+    pub(super) started: Instant,
+    /// The proxy's threads; none of them ends by itself.
+    pub(super) workers: Vec<Thread<Result<(), ProxyError>>>,
+    pub(super) lease: Thread<Result<(), ProxyError>>,
+    /// When each worker last served.
+    pub(super) board: Arc<Board>,
+    pub(super) stop_routing: CancellationToken,
+    pub(super) stop_proxy: CancellationToken,
+    pub(super) stop_addresses: CancellationToken,
+    pub(super) stop_others: CancellationToken,
+    pub(super) stop_journal: CancellationToken,
+}
 
 impl Appliance {
     /// Runs until a signal asks for the stop, or an essential part ends.

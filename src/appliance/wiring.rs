@@ -42,19 +42,19 @@ use tracing::{Level, debug, error, warn};
 
 mod backhaul;
 mod replication;
+mod restartable;
 
 use super::ApplianceError;
 use super::drains::Drains;
 use super::reload::{self, Handouts, InForce, health_plan, sources};
+use super::running::Appliance;
 use super::shutdown::{self, Signals};
 use super::transaction::{Screens, Transactions};
-use crate::admin::{self, Command, server::Server};
-use crate::announce::AnnounceError;
+use crate::admin::{self, server::Server};
 use crate::announce::addresses::{self, AddressKeeper, Bound, Needed};
 use crate::announce::announcer::{self, Announcer};
 use crate::announce::drain::Measured;
 use crate::announce::ledger::{self, Plan, Watched};
-use crate::announce::traffic::Traffic;
 use crate::bgp::origin::OriginSet;
 use crate::bgp::speaker::Speaker;
 use crate::catalog::fleet::Fleet;
@@ -64,10 +64,10 @@ use crate::catalog::traffic::Closing;
 use crate::catalog::view::{Verdicts, View};
 use crate::config::environment::Environment;
 use crate::config::generation::{Beginning, Fault, Note};
-use crate::health::{HealthError, HealthView, Prober};
+use crate::health::{HealthView, Prober};
 use crate::observe::journal::keeper::{self, Keeper};
 use crate::observe::journal::recent::Recent;
-use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
+use crate::observe::journal::{CauseIds, Event, Journal};
 use crate::observe::log::Logs;
 use crate::observe::metrics::Recorder;
 use crate::observe::status::backhaul::BackhaulStatus;
@@ -77,19 +77,15 @@ use crate::observe::status::{NeighborStatus, PrefixStatus, ProcessStatus, Servic
 use crate::proxy::ProxyError;
 use crate::proxy::plan::Planner;
 use crate::proxy::pulse::{self, Pulse};
-use crate::proxy::reminder;
 use crate::proxy::report::Report;
 use crate::proxy::selfprobe::SelfProbes;
 use crate::proxy::totals::Totals;
 use crate::proxy::worker::Worker;
-use crate::replication::replicator::Write;
 use crate::supervise::lease::Board;
 use crate::supervise::lease::paths::Paths;
 use crate::supervise::notify::Notify;
-use crate::supervise::restart::Duty;
 use crate::supervise::thread::Thread;
-use crate::supervise::tree::Tree;
-use crate::supervise::watchdog::{Answer, Heartbeat, Watchdog, Watching};
+use crate::supervise::watchdog::{Answer, Watchdog};
 use crate::sys::{crash, descriptors, priority};
 
 /// Commands of operators that wait; more are told that the process is busy.
@@ -105,42 +101,6 @@ const CHOICES: usize = 16;
 const ROUTING_PATIENCE: Duration = Duration::from_millis(150);
 /// The same for the others. A hung prober withdraws by its silence; the control loop may wait for disks.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The running process.
-pub struct Appliance {
-    pub(super) routing: Thread<Result<(), ApplianceError>>,
-    pub(super) prober: Thread<Result<(), HealthError>>,
-    pub(super) addresses: Thread<Result<(), AnnounceError>>,
-    pub(super) keeper: Thread<()>,
-    pub(super) journal: Journal,
-    /// Restartable parts.
-    pub(super) tree: Tree,
-    pub(super) signals: Signals,
-    pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) transactions: Transactions,
-    pub(super) drains: Drains,
-    /// Names for commands, and the last of them.
-    pub(super) ids: CauseIds,
-    pub(super) command: watch::Sender<Option<CauseId>>,
-    /// Where rows of ours are changed, while replication runs.
-    pub(super) writer: watch::Receiver<Option<mpsc::Sender<Write>>>,
-    pub(super) notify: Notify,
-    /// Beats whenever the status is renewed: the control loop runs, and so do its runtime's timers.
-    pub(super) heart: Heartbeat,
-    pub(super) watchdog: Watching,
-    pub(super) process: watch::Sender<Arc<ProcessStatus>>,
-    pub(super) started: Instant,
-    /// The proxy's threads; none of them ends by itself.
-    pub(super) workers: Vec<Thread<Result<(), ProxyError>>>,
-    pub(super) lease: Thread<Result<(), ProxyError>>,
-    /// When each worker last served.
-    pub(super) board: Arc<Board>,
-    pub(super) stop_routing: CancellationToken,
-    pub(super) stop_proxy: CancellationToken,
-    pub(super) stop_addresses: CancellationToken,
-    pub(super) stop_others: CancellationToken,
-    pub(super) stop_journal: CancellationToken,
-}
 
 impl Appliance {
     /// Builds and starts everything. Nothing is announced before checks have proven it.
@@ -372,56 +332,22 @@ impl Appliance {
         })?;
         let watchdog = watchdog.start(raise_priority)?;
 
-        let stop = stop_others.clone();
-        let (door, metrics) = (config.admin.clone(), config.observe.metrics);
-        let mut opened = Some(server);
-        let tree = Tree::new(stop_others.clone()).child("admin", Duty::Restartable, move || {
-            let (opened, stop) = (opened.take(), stop.clone());
-            let (door, inputs) = (door.clone(), inputs.clone());
-            async move {
-                let server = match opened {
-                    Some(server) => server,
-                    None => Server::open(&door, metrics, inputs).await?,
-                };
-                server.run(stop).await
-            }
-        });
-        let stop = stop_others.clone();
-        let tree = tree.child("traffic", Duty::Restartable, move || {
-            let life = Traffic::new(draining.clone(), measured.clone(), proxied.clone(), closing.clone())
-                .run(stop.clone());
-            async move {
-                life.await;
-                Ok::<(), AnnounceError>(())
-            }
-        });
-
-        let (stop, plan) = (stop_others.clone(), proxy_plan);
-        let tree = tree.child("certificates", Duty::Restartable, move || {
-            let life = reminder::run(plan.clone(), stop.clone());
-            async move {
-                life.await;
-                Ok::<(), ProxyError>(())
-            }
-        });
-
-        let tree = match tunnel_ends {
-            Some(ends) => {
-                let stop = stop_others.clone();
-                tree.child("backhaul", Duty::Restartable, move || backhaul::run(ends.clone(), stop.clone()))
-            }
-            None => tree,
-        };
-
-        let tree = match replication_ends {
-            Some(ends) => {
-                let stop = stop_others.clone();
-                tree.child("replication", Duty::Restartable, move || {
-                    replication::run(ends.clone(), stop.clone())
-                })
-            }
-            None => tree,
-        };
+        let tree = restartable::tree(
+            restartable::Parts {
+                door: config.admin.clone(),
+                metrics: config.observe.metrics,
+                server,
+                inputs,
+                draining,
+                measured,
+                proxied,
+                closing,
+                plan: proxy_plan,
+                tunnels: tunnel_ends,
+                replication: replication_ends,
+            },
+            &stop_others,
+        );
 
         let in_force = InForce::new(
             config,

@@ -87,8 +87,7 @@ mod tests {
         ) {
             let origin = Origin::new("gru1").unwrap();
             let forward = sum(&origin, &rows);
-            let mut reversed = rows.clone();
-            reversed.reverse();
+            let reversed: Vec<Row> = rows.into_iter().rev().collect();
             prop_assert_eq!(&sum(&origin, &reversed), &forward);
             let mut changed = forward.clone();
             changed.add(&origin, &more);

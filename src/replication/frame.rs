@@ -119,7 +119,7 @@ pub enum Answer {
     /// We have no more than you.
     Nothing,
     /// Rows after a version, or all.
-    Rows { head: Signed, after: Option<u64> },
+    Rows { head: Box<Signed>, after: Option<u64> },
 }
 
 impl Answer {
@@ -150,7 +150,7 @@ impl Answer {
             1 => Self::Nothing,
             2 => {
                 let after = read_option(&mut reader, |reader| reader.number("version"))?;
-                Self::Rows { head: Signed::read(&mut reader)?, after }
+                Self::Rows { head: Box::new(Signed::read(&mut reader)?), after }
             }
             _ => return Err(Malformed("kind of answer")),
         };
@@ -294,7 +294,7 @@ mod tests {
         for answer in [
             Answer::Busy(Duration::from_millis(250)),
             Answer::Nothing,
-            Answer::Rows { head: signed(), after: Some(7) },
+            Answer::Rows { head: Box::new(signed()), after: Some(7) },
         ] {
             assert_eq!(Answer::read(&answer.octets()), Ok(answer));
         }

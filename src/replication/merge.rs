@@ -72,6 +72,9 @@ pub enum Graves {
     OfAll,
 }
 
+/// A state to be: its head, and the rows that are new in it.
+pub type Prepared = (Head, Vec<Arc<Row>>);
+
 /// What an offer has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
@@ -192,7 +195,7 @@ impl Ledger {
             return Err(Refusal::Disorder(origin));
         }
         match offer.after {
-            None => self.replace(origin, offer),
+            None => self.replace(origin, &offer),
             Some(after) => self.extend(origin, offer, after),
         }
         .map(Some)
@@ -225,7 +228,7 @@ impl Ledger {
         let Some(book) = self.books.get_mut(&origin) else {
             // Nobody's rows but those of somebody new begin at the beginning.
             return if after == 0 {
-                self.replace(origin, offer)
+                self.replace(origin, &offer)
             } else {
                 Err(Refusal::Gap { have: Point::default() })
             };
@@ -279,7 +282,7 @@ impl Ledger {
     }
 
     /// All rows at once.
-    fn replace(&mut self, origin: Origin, offer: Offer) -> Result<Applied, Refusal> {
+    fn replace(&mut self, origin: Origin, offer: &Offer) -> Result<Applied, Refusal> {
         let head = &offer.head.head;
         let mut book = Book::new(offer.head.clone());
         let mut tally = Tally::default();
@@ -318,7 +321,7 @@ impl Ledger {
         changes: &[Change],
         floor: u64,
         graves: Graves,
-    ) -> Result<Option<(Head, Vec<Arc<Row>>)>, Refusal> {
+    ) -> Result<Option<Prepared>, Refusal> {
         let origin = before.origin.clone();
         let book = self.books.get(&origin);
         let last: BTreeMap<&Key, usize> =

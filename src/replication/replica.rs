@@ -3,6 +3,7 @@
 //! It is told of writes, of what arrives on connections, and of the time; what it wants done comes out of
 //! [`Replica::poll_effect`]. It knows no socket and no disk.
 
+mod taking;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::head::{Head, Signed};
-use super::merge::{Applied, Ledger, Limits, Offer, Refusal};
+use super::merge::{Applied, Ledger, Limits, Offer};
 use super::own::{Own, Rival};
 use super::record::{Key, Row};
 use super::relay_tree::{self, Place};
@@ -119,7 +120,7 @@ struct Peer {
 impl<T: Trust> Replica<T> {
     /// `instance`: a random number; `stored`: what the database has, believed if it adds up.
     pub fn new(
-        origin: Origin,
+        origin: &Origin,
         region: Arc<str>,
         instance: u64,
         limits: Limits,
@@ -138,7 +139,7 @@ impl<T: Trust> Replica<T> {
             }
         }
         ledger.limit(limits);
-        let own = Own::begin(origin.clone(), 0, ledger.head(&origin).map(|signed| &signed.head), instance);
+        let own = Own::begin(origin.clone(), 0, ledger.head(origin).map(|signed| &signed.head), instance);
         let mut replica = Self {
             own,
             region,
@@ -229,32 +230,6 @@ impl<T: Trust> Replica<T> {
         self.fetch_next(now);
     }
 
-    /// Rows that somebody tells us unasked.
-    pub fn handle_push(&mut self, from: &Origin, spread: bool, offer: Offer, now: Instant) {
-        let (origin, point) = (offer.head.head.origin.clone(), offer.head.head.point);
-        // Most of what comes is known from somebody else: no signature is worked out for it.
-        if self.ledger.head(&origin).is_some_and(|known| known.head.point >= point)
-            && origin != *self.origin()
-        {
-            self.counts.known += 1;
-            return;
-        }
-        if self.is_blamed(from) || !self.believes(from, &offer.head, now) {
-            return;
-        }
-        if origin == *self.origin() {
-            return self.meet_own(from, &offer.head.head, now);
-        }
-        let told = Arc::new(offer);
-        match self.take(from, (*told).clone(), now) {
-            Ok(true) if spread => self.push(&told, Some(from)),
-            Ok(_) => {}
-            Err(Refusal::Gap { .. } | Refusal::Fork) => self.lack(from, &origin, point),
-            Err(_) => {}
-        }
-        self.fetch_next(now);
-    }
-
     /// Somebody asks where we differ: what to answer.
     pub fn handle_compare(
         &mut self,
@@ -301,51 +276,6 @@ impl<T: Trust> Replica<T> {
         forgotten.or_else(|| self.ledger.lacking(origin, have))
     }
 
-    /// What became of [`Effect::Fetch`]: rows, nothing, or not now.
-    pub fn handle_fetched(
-        &mut self,
-        from: &Origin,
-        origin: &Origin,
-        result: Result<Option<Offer>, Duration>,
-        now: Instant,
-    ) {
-        self.counts.fetched += 1;
-        let rest = match result {
-            Err(time) => Some(time),
-            Ok(None) => {
-                self.fetches.handle_less(from, origin);
-                None
-            }
-            Ok(Some(offer)) => self.fetched(from, origin, offer, now),
-        };
-        self.fetches.handle_end(from, origin, rest, now);
-        self.fetch_next(now);
-    }
-
-    /// How long the peer is left alone with this origin, if it brought nothing of use.
-    fn fetched(&mut self, from: &Origin, origin: &Origin, offer: Offer, now: Instant) -> Option<Duration> {
-        if offer.head.head.origin != *origin || !self.believes(from, &offer.head, now) {
-            return Some(BLAMED);
-        }
-        let (whole, point) = (offer.after.is_none(), offer.head.head.point);
-        if origin == self.origin() {
-            self.adopt(from, offer, now);
-            return None;
-        }
-        match self.take(from, offer, now) {
-            Ok(_) => {
-                self.whole.remove(origin);
-                None
-            }
-            Err(Refusal::Gap { .. } | Refusal::Fork) if !whole => {
-                self.whole.insert(origin.clone());
-                self.lack(from, origin, point);
-                None
-            }
-            Err(_) => Some(BLAMED),
-        }
-    }
-
     pub fn handle_timeout(&mut self, now: Instant) {
         for peer in self.peers.values_mut() {
             peer.blamed_until = peer.blamed_until.filter(|until| *until > now);
@@ -381,71 +311,6 @@ impl<T: Trust> Replica<T> {
 
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
-    }
-
-    fn take(&mut self, from: &Origin, offer: Offer, now: Instant) -> Result<bool, Refusal> {
-        let (head, whole) = (offer.head.clone(), offer.after.is_none());
-        let origin = head.head.origin.clone();
-        let last = self.ledger.head(&origin).map(|last| &last.head);
-        let forgets = last.is_some_and(|last| whole && !head.head.holds(last.point));
-        let last = if forgets { self.ledger.lacking(&origin, None) } else { None };
-        match self.ledger.take(offer) {
-            Ok(None) => {
-                self.counts.known += 1;
-                Ok(false)
-            }
-            Ok(Some(applied)) => {
-                self.counts.taken += 1;
-                self.counts.rows += applied.rows.len() as u64;
-                self.fetches.handle_have(&origin, head.head.point);
-                self.alarms.remove(&origin);
-                if let Some(last) = last.filter(|_| self.forgotten.len() < FORGOTTEN) {
-                    self.forgotten.entry(origin.clone()).or_insert(last);
-                    self.remind(&origin);
-                }
-                let gone = applied.gone.iter().map(|row| row.key.clone()).collect();
-                self.effects.push_back(Effect::Keep { head, whole, rows: applied.rows.clone(), gone });
-                self.effects.push_back(Effect::Changed { origin, applied });
-                Ok(true)
-            }
-            Err(refusal) => {
-                if !matches!(refusal, Refusal::Gap { .. } | Refusal::Fork) {
-                    self.counts.refused += 1;
-                    self.alarm(origin, Some(from.clone()), refusal.to_string(), now);
-                    if matches!(refusal, Refusal::Unproven(_) | Refusal::Disorder(_)) {
-                        self.blame(from, now);
-                    }
-                }
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Tells an origin that it has said more than it remembers: the head alone, and it asks for the rows.
-    fn remind(&mut self, origin: &Origin) {
-        if let (Some(offer), true) = (self.forgotten.get(origin), self.peers.contains_key(origin)) {
-            let after = Some(offer.head.head.point.version);
-            let offer = Arc::new(Offer { head: offer.head.clone(), after, rows: Vec::new() });
-            self.effects.push_back(Effect::Push { to: origin.clone(), spread: false, offer });
-        }
-    }
-
-    fn believes(&mut self, from: &Origin, head: &Signed, now: Instant) -> bool {
-        let Err(why) = self.trust.verify(head) else { return true };
-        self.counts.unverified += 1;
-        self.blame(from, now);
-        self.alarm(head.head.origin.clone(), Some(from.clone()), why, now);
-        false
-    }
-
-    fn blame(&mut self, peer: &Origin, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.blamed_until = Some(now + BLAMED);
-        }
-    }
-
-    fn is_blamed(&self, peer: &Origin) -> bool {
-        self.peers.get(peer).is_some_and(|peer| peer.blamed_until.is_some())
     }
 
     fn lack(&mut self, peer: &Origin, origin: &Origin, point: Point) {

@@ -2,7 +2,9 @@
 #![expect(clippy::disallowed_methods, reason = "driver: owns the clock and the connections of replication")]
 
 mod link;
+mod saying;
 mod show;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -24,14 +26,12 @@ use super::identity::{Identity, Notary};
 use super::merge::Limits;
 use super::quic::{Door, Heard, Served, ask};
 use super::record::Change;
-use super::relay_tree::Place;
 use super::replica::{Effect, Replica, Ticket, Unwritten};
 use super::store::{Loaded, Missed, Work};
-use super::tables::{Facts, POPS, Projection, changes};
+use super::tables::{POPS, Projection};
 use super::version::{Origin, Point};
-use crate::catalog::fleet::{Backend, Fleet, Pop};
+use crate::catalog::fleet::{Fleet, Pop};
 use crate::catalog::view::{Sources, Verdicts};
-use crate::config::backhaul::Endpoint;
 use crate::config::pop_certificate::Authorities;
 use crate::config::replication::Replication;
 use crate::observe::status::PrefixStatus;
@@ -49,11 +49,8 @@ const BUSY: Duration = Duration::from_millis(500);
 /// How often the status is told, and what changed in the tables at most.
 const TELL: Duration = Duration::from_millis(500);
 const PUBLISH: Duration = Duration::from_millis(5);
-/// How often names of peers are asked for anew, and how long that may take.
-const RESOLVE: Duration = Duration::from_secs(60);
 /// How soon after somebody is heard of; others may be heard of right after.
 const HEARD_OF: Duration = Duration::from_millis(50);
-const ANSWER: Duration = Duration::from_secs(3);
 
 /// Somebody of this POP wants rows of ours changed.
 pub struct Write {
@@ -150,8 +147,7 @@ impl Replicator {
         let accepting = Task::spawn("accept", door.accept(Arc::clone(identity.authorities())));
         let notary = Notary::new(Arc::clone(&identity));
         let origin = identity.origin().clone();
-        let replica =
-            Replica::new(origin.clone(), region, instance, limits(&config), notary, loaded.origins, now);
+        let replica = Replica::new(&origin, region, instance, limits(&config), notary, loaded.origins, now);
         let projection = Projection::of(replica.ledger());
         let (resolved, ways) = watch::channel(BTreeMap::new());
         let unkept = loaded.damaged.iter().filter_map(|name| Origin::new(name)).collect();
@@ -280,7 +276,7 @@ impl Replicator {
 
     fn hear(&mut self, heard: Heard, now: Instant) {
         match heard {
-            Heard::Connected { peer, connection, dialed } => self.connected(peer, connection, dialed, now),
+            Heard::Connected { peer, connection, dialed } => self.connected(&peer, connection, dialed, now),
             Heard::Unreached { peer, address, why } => {
                 debug!(%peer, %address, why, "not reached");
                 self.unreached.insert(peer.clone(), format!("{address}: {why}"));
@@ -321,45 +317,28 @@ impl Replicator {
         }
     }
 
-    fn connected(&mut self, peer: Origin, connection: quinn::Connection, dialed: bool, now: Instant) {
-        if peer == *self.replica.origin() {
+    fn connected(&mut self, peer: &Origin, connection: quinn::Connection, dialed: bool, now: Instant) {
+        if peer == self.replica.origin() {
             connection.close(2u32.into(), b"it is us");
             return warn!("another process has this POP's name and certificate: it must not run twice");
         }
-        if let Some(old) = self.links.get(&peer) {
+        if let Some(old) = self.links.get(peer) {
             let age = now.saturating_duration_since(old.since);
-            if !self.dials.replaces(&peer, old.dialed, age, dialed) {
+            if !self.dials.replaces(peer, old.dialed, age, dialed) {
                 connection.close(0u32.into(), b"one connection is enough");
-                return self.dials.handle_connected(&peer);
+                return self.dials.handle_connected(peer);
             }
-            self.replica.handle_disconnected(&peer, now);
+            self.replica.handle_disconnected(peer, now);
         } else {
             info!(%peer, address = %connection.remote_address(), "connected");
         }
         let conversation = self.door.converse(peer.clone(), connection.clone());
         self.links.insert(peer.clone(), Link::new(connection, dialed, now, conversation));
-        self.unreached.remove(&peer);
-        self.dials.handle_connected(&peer);
+        self.unreached.remove(peer);
+        self.dials.handle_connected(peer);
         self.members();
-        self.replica.handle_connected(&peer, now);
+        self.replica.handle_connected(peer, now);
         self.dirty = true;
-    }
-
-    /// Those that we know of, with their regions.
-    fn members(&mut self) {
-        let mut members = BTreeMap::new();
-        for peer in &self.config.peers {
-            if let Some(name) = Origin::new(&peer.pop) {
-                members.insert(name, Place { region: peer.region.as_str().into() });
-            }
-        }
-        for (name, member) in &self.projection.fleet().pops {
-            if let (Some(pop), Some(name)) = (&member.pop, Origin::new(name)) {
-                members.insert(name, Place { region: pop.region.as_str().into() });
-            }
-        }
-        members.remove(self.replica.origin());
-        self.replica.handle_members(members);
     }
 
     fn act(&mut self, effect: Effect, now: Instant) {
@@ -444,46 +423,6 @@ impl Replicator {
         }
     }
 
-    /// Writes what this POP is, where it differs from what is written.
-    fn say(&mut self) {
-        let own = self.replica.origin().clone();
-        let facts = self.facts();
-        let changes = changes(self.replica.ledger(), &own, &facts.rows());
-        // One at a time: when it is written, this is looked at again.
-        if !changes.is_empty() && self.persisting.is_none() {
-            self.ticket += 1;
-            self.replica.handle_write(Ticket(self.ticket), changes);
-        }
-    }
-
-    fn facts(&self) -> Facts {
-        let (sources, verdicts) = (self.ends.sources.borrow(), self.ends.verdicts.borrow());
-        let mut backends = BTreeMap::new();
-        for (name, service) in &sources.services {
-            for backend in service.backends.iter().filter(|backend| backend.pop.is_none()) {
-                let known = verdicts.get(name.as_str()).and_then(|known| known.get(backend.id.as_str()));
-                let state = match known.map(|known| known.verdict) {
-                    _ if backend.drain => "draining",
-                    Some(verdict) => verdict.word(),
-                    None => "unproven",
-                };
-                let row = Backend {
-                    address: backend.address,
-                    port: backend.port,
-                    region: backend.region.clone(),
-                    country: backend.country.clone(),
-                    weight: backend.weight,
-                    state: state.to_owned(),
-                };
-                backends.insert((name.as_str().into(), backend.id.as_str().into()), row);
-            }
-        }
-        let prefixes = self.ends.prefixes.borrow();
-        let announcements =
-            prefixes.iter().map(|prefix| (prefix.prefix.as_str().into(), show::announcement(prefix)));
-        Facts { pop: (**self.ends.pop.borrow()).clone(), backends, announcements: announcements.collect() }
-    }
-
     fn reconfigure(&mut self, now: Instant) -> Result<(), ReplicationError> {
         let config = Arc::clone(&self.ends.config.borrow_and_update());
         let identity = identity(&config)?;
@@ -495,47 +434,6 @@ impl Replicator {
         self.members();
         self.resolve(now);
         Ok(())
-    }
-
-    /// Asks for the addresses of all peers, beside everything else.
-    fn resolve(&mut self, now: Instant) {
-        self.resolve_at = now + RESOLVE;
-        let mut peers: BTreeMap<Origin, Vec<Endpoint>> = BTreeMap::new();
-        for peer in &self.config.peers {
-            if let (Some(name), Some(address)) = (Origin::new(&peer.pop), &peer.address) {
-                peers.entry(name).or_default().push(address.clone());
-            }
-        }
-        for (name, member) in &self.projection.fleet().pops {
-            let address = member.pop.as_ref().and_then(|pop| pop.replication).map(Endpoint::Address);
-            if let (Some(name), Some(address)) = (Origin::new(name), address) {
-                let ways = peers.entry(name).or_default();
-                if !ways.contains(&address) {
-                    ways.push(address);
-                }
-            }
-        }
-        peers.remove(self.replica.origin());
-        let resolved = Arc::clone(&self.resolved);
-        self._resolving = Some(Task::spawn("resolve", async move {
-            let mut ways = BTreeMap::new();
-            for (name, endpoints) in peers {
-                let mut found = Vec::new();
-                for endpoint in endpoints {
-                    match endpoint {
-                        Endpoint::Address(address) => found.push(address),
-                        Endpoint::Name(host, port) => {
-                            let asked = timeout(ANSWER, tokio::net::lookup_host((host.as_str(), port)));
-                            if let Ok(Ok(addresses)) = asked.await {
-                                found.extend(addresses.take(8));
-                            }
-                        }
-                    }
-                }
-                ways.insert(name, found);
-            }
-            resolved.send_replace(ways);
-        }));
     }
 }
 

@@ -69,7 +69,7 @@ enum Message {
     Compare(Box<Buckets>, Option<Known>),
     Compared(Vec<(Origin, Known)>),
     Fetch(Origin, Option<Point>),
-    Fetched(Origin, Option<Offer>),
+    Fetched(Origin, Option<Box<Offer>>),
     Persisted(bool),
 }
 
@@ -170,8 +170,15 @@ impl World {
         });
         let stored = stored.collect();
         let instance = self.random(u64::MAX >> 12) + 1;
-        let mut replica =
-            Replica::new(origin(pop), "eu".into(), instance, Limits::default(), Seal, stored, self.instant());
+        let mut replica = Replica::new(
+            &origin(pop),
+            "eu".into(),
+            instance,
+            Limits::default(),
+            Seal,
+            stored,
+            self.instant(),
+        );
         let others = (0..pops).filter(|other| *other != pop);
         replica.handle_members(others.map(|other| (origin(other), Place { region: "eu".into() })).collect());
         replica
@@ -415,9 +422,11 @@ impl World {
             Message::Compared(known) => replica.handle_compared(&name, &known, now),
             Message::Fetch(origin, have) => {
                 let offer = replica.handle_fetch(&name, &origin, have);
-                self.send(to, from, Message::Fetched(origin, offer));
+                self.send(to, from, Message::Fetched(origin, offer.map(Box::new)));
             }
-            Message::Fetched(origin, offer) => replica.handle_fetched(&name, &origin, Ok(offer), now),
+            Message::Fetched(origin, offer) => {
+                replica.handle_fetched(&name, &origin, Ok(offer.map(|offer| *offer)), now);
+            }
             Message::Persisted(kept) => {
                 let result = if !kept { Err("no space left on device".to_owned()) } else { Ok(()) };
                 self.pops[to].replica.handle_persisted(result);

@@ -66,7 +66,7 @@ pub async fn fetch(
     match answer {
         Answer::Busy(time) => Err(time),
         Answer::Nothing => Ok(None),
-        Answer::Rows { head, after } => match rows(&mut stream, head, after, limits).await {
+        Answer::Rows { head, after } => match rows(&mut stream, *head, after, limits).await {
             Some(offer) => Ok(Some(offer)),
             None => {
                 let _ = stream.stop(1u32.into());

@@ -127,7 +127,7 @@ async fn asked(peer: Origin, mut send: SendStream, mut receive: RecvStream, hear
 
 /// Rows, in blocks. Each waits until the last one is taken, so that only as many are made as are read.
 async fn bring(send: &mut SendStream, offer: Offer) -> Option<()> {
-    let rows = Answer::Rows { head: offer.head, after: offer.after };
+    let rows = Answer::Rows { head: Box::new(offer.head), after: offer.after };
     put(send, &rows.octets()).await?;
     let mut rest = offer.rows.iter().peekable();
     while let Some(block) = pack(&mut rest) {
