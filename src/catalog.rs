@@ -12,5 +12,6 @@ pub mod publisher;
 pub mod remote;
 pub mod select;
 pub mod service;
+pub mod stance;
 pub mod traffic;
 pub mod view;

@@ -4,6 +4,7 @@ pub mod dial;
 pub mod digest;
 pub mod frame;
 pub mod head;
+pub mod heartbeat;
 pub mod identity;
 pub mod merge;
 pub mod octets;

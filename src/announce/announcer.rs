@@ -19,6 +19,7 @@ use super::lease::{self, Alarm, DataPath};
 use super::ledger::{Drains, Inputs, Ledger, Plan, Verdict, Watched};
 use super::report;
 use crate::bgp::origin::OriginSet;
+use crate::catalog::stance::{Heard, Stances};
 use crate::health::HealthView;
 use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
 use crate::observe::status::PrefixStatus;
@@ -51,6 +52,10 @@ pub struct Ends {
     /// The traffic of what drains.
     pub flows: watch::Receiver<Arc<Measured>>,
     pub watched: watch::Sender<Arc<Vec<Watched>>>,
+    /// What the other POPs say; None without a fleet.
+    pub heard: Option<watch::Receiver<Arc<Heard>>>,
+    /// What they are told.
+    pub stances: watch::Sender<Arc<Stances>>,
     pub wanted: watch::Sender<Arc<OriginSet>>,
     /// Up to which revision the wanted set is written to every established neighbor.
     pub delivered: watch::Receiver<u64>,
@@ -158,6 +163,8 @@ impl Announcer {
                     self.ledger.handle_flows(&measured);
                     self.judge();
                 }
+                // That nobody is heard any more shows in the ages of what was heard.
+                Ok(()) = heard(&mut self.ends.heard) => self.judge(),
                 _ = report.tick() => self.report(),
                 changed = self.ends.health.changed() => {
                     changed.map_err(|_| AnnounceError::Gone("health"))?;
@@ -198,6 +205,7 @@ impl Announcer {
         let view = self.ends.health.borrow_and_update().clone();
         let drains = self.ends.drains.borrow_and_update().clone();
         let bound = self.ends.bound.borrow_and_update().clone();
+        let heard = self.ends.heard.as_mut().map(|heard| heard.borrow_and_update().clone());
         let before = self.ledger.wanted().revision();
         let inputs = Inputs {
             plan: &self.plan,
@@ -205,12 +213,16 @@ impl Announcer {
             bound: &bound,
             drains: &drains,
             data_path: &self.data_path,
+            heard: heard.as_ref(),
             leaving: self.leaving,
             command: *self.ends.command.borrow(),
         };
         let changed = self.ledger.judge(inputs, Instant::now());
         if self.ledger.wanted().revision() != before {
             self.ends.wanted.send_replace(self.ledger.wanted().clone());
+        }
+        if self.ends.stances.borrow().revision != self.ledger.stances().revision {
+            self.ends.stances.send_replace(self.ledger.stances().clone());
         }
         let watched = self.ledger.watched(&self.plan);
         self.ends.watched.send_if_modified(|old| {
@@ -275,6 +287,14 @@ impl Announcer {
             })
         });
         self.ends.status.send_replace(Arc::new(status.collect()));
+    }
+}
+
+/// News of the other POPs; never without a fleet.
+async fn heard(of: &mut Option<watch::Receiver<Arc<Heard>>>) -> Result<(), watch::error::RecvError> {
+    match of {
+        Some(heard) => heard.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,23 +1,30 @@
 //! The judgement of one prefix: pure, total, rules in their order of precedence.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::damping::Damper;
 use super::drain::Step;
 use super::facts::{Binding, Facts, HealthFact, Leaving, ServiceFact};
+use super::fleet::{Hold, Outlook, Want};
 use super::lease::LeaseFact;
 use super::reason::{Reason, ServiceLevel};
 use crate::bgp::origin::{Preference, Route};
+use crate::catalog::stance::{Failure, Stance};
 use crate::config::anycast::{Anycast, Intent};
 use crate::config::bgp::{Attributes, Community};
 use crate::health::Position;
 use crate::observe::journal::CauseId;
 
+/// How often it is looked whether what is held may go.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What a prefix is told to the world as, from worst to best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     Withdrawn,
+    /// Announced, but not served: the other POPs do not suffice. Neighbors are asked to look elsewhere.
+    Held,
     /// Announced, but on its way to be withdrawn: neighbors are asked to look elsewhere.
     Draining,
     /// Announced, but de-preferred.
@@ -37,6 +44,7 @@ impl State {
     pub fn name(self) -> &'static str {
         match self {
             Self::Withdrawn => "withdrawn",
+            Self::Held => "held",
             Self::Draining => "draining",
             Self::Degraded => "degraded",
             Self::Announced => "announced",
@@ -61,6 +69,8 @@ pub struct Announcement {
     judged: State,
     /// What it was withdrawn for last was the data path: no verdict of a check brings it back.
     lapsed: bool,
+    /// What took it down after it was announced, until the rules let it up again.
+    failure: Option<Failure>,
     damper: Damper,
 }
 
@@ -77,6 +87,7 @@ impl Announcement {
             next: None,
             judged: State::Withdrawn,
             lapsed: false,
+            failure: None,
             damper: Damper::default(),
         }
     }
@@ -94,10 +105,23 @@ impl Announcement {
     pub fn damper(&self) -> &Damper {
         &self.damper
     }
+
+    /// As the other POPs are told of it.
+    #[must_use]
+    pub fn stance(&self) -> Stance {
+        match (self.state, &self.failure) {
+            (State::Withdrawn, Some(failure)) if !self.reason.is_operators() => {
+                Stance::Failed(failure.clone())
+            }
+            (State::Withdrawn, _) => Stance::Withdrawn,
+            (_, Some(failure)) => Stance::Held(failure.clone()),
+            (State::Draining, None) => Stance::Draining,
+            (State::Held | State::Degraded | State::Announced, None) => Stance::Announced,
+        }
+    }
 }
 
-/// Judges one prefix. The rules are those of a one-POP fleet: nobody else announces the prefix, so
-/// what a fleet would hold is withdrawn here.
+/// Judges one prefix. Without a fleet nobody else announces it, and what fails is withdrawn.
 #[must_use]
 pub fn decide(policy: &Anycast, facts: &Facts, last: &Announcement, now: Instant) -> Announcement {
     let (judged, reason) = judge(facts, last.judged);
@@ -108,7 +132,9 @@ pub fn decide(policy: &Anycast, facts: &Facts, last: &Announcement, now: Instant
         Some(dwell) => Reason::Damped { dwell, allowed: Box::new(reason) },
         None => reason,
     };
-    let (state, reason) = obey(facts, damper.level(), reason);
+    let failure = failure(&reason, last, damper.level(), now);
+    let (allowed, reason) = spare(facts, last, damper.level(), reason, failure.as_ref(), now);
+    let (state, reason) = obey(facts, allowed, reason);
     let route = route(policy, state);
     Announcement {
         state,
@@ -121,10 +147,55 @@ pub fn decide(policy: &Anycast, facts: &Facts, last: &Announcement, now: Instant
         },
         reason,
         since: if state == last.state { last.since } else { now },
-        next: dwell.map(|dwell| dwell.until),
+        // What the others say comes by itself; that they say nothing does not.
+        next: dwell
+            .map(|dwell| dwell.until)
+            .into_iter()
+            .chain((state == State::Held).then(|| now + LOOK))
+            .min(),
         judged,
         lapsed,
+        failure,
         damper,
+    }
+}
+
+/// What took the prefix down: the failure of now, or the one that it has not come back from yet.
+fn failure(reason: &Reason, last: &Announcement, level: State, now: Instant) -> Option<Failure> {
+    if level.is_announced() {
+        return None;
+    }
+    match reason.failure() {
+        Some(_) if !last.state.is_announced() && last.failure.is_none() => None,
+        Some(words) => {
+            let failure = Failure::new(&words, now);
+            Some(last.failure.clone().filter(|last| last.what == failure.what).unwrap_or(failure))
+        }
+        None => last.failure.clone(),
+    }
+}
+
+/// Invariant 2 (no lights-out): what the checks took down stays announced where the fleet needs it.
+fn spare(
+    facts: &Facts,
+    last: &Announcement,
+    level: State,
+    reason: Reason,
+    failure: Option<&Failure>,
+    now: Instant,
+) -> (State, Reason) {
+    let (Some(fleet), Some(failure)) = (&facts.fleet, failure) else { return (level, reason) };
+    let held = |hold, of| (State::Held, Reason::Held { hold, of: Box::new(of) });
+    if !last.state.is_announced() {
+        return if fleet.must_return(now) { held(Hold::Dark, reason) } else { (level, reason) };
+    }
+    // Its checks are better again: nothing is withdrawn for that.
+    if reason.failure().is_none() {
+        return (State::Held, reason);
+    }
+    match fleet.may_leave(Want::Fail { failure, proven: reason.is_proven() }, now) {
+        Outlook::Spared => (level, reason),
+        Outlook::Needed(hold) => held(hold, reason),
     }
 }
 
@@ -145,8 +216,8 @@ fn obey(facts: &Facts, allowed: State, reason: Reason) -> (State, Reason) {
     if let Some(drain) = facts.drain.as_ref().filter(|drain| drain.step != Step::DePreferred) {
         return (State::Withdrawn, Reason::Drained(drain.clone()));
     }
-    // To be drained is no reason to announce what cannot be served.
-    if !allowed.is_announced() {
+    // To be drained is no reason to announce what cannot be served, and held it is asked to be left already.
+    if allowed <= State::Held {
         return (allowed, reason);
     }
     if facts.leaving == Leaving::Graceful {
@@ -167,6 +238,7 @@ fn is_lifted(facts: &Facts, before: &Reason) -> bool {
 /// Whether the data path is what it was withdrawn for last, until it is announced again or a check takes its part.
 fn has_lapsed(reason: &Reason, last: &Announcement) -> bool {
     match reason {
+        Reason::Held { of, .. } => has_lapsed(of, last),
         Reason::LeaseExpired { .. } => true,
         Reason::AddressMissing { .. } | Reason::HealthStale { .. } | Reason::BelowWatermark(_) => false,
         _ => last.lapsed && !last.state.is_announced(),
@@ -178,16 +250,19 @@ fn route(policy: &Anycast, state: State) -> Route {
         State::Withdrawn => return Route::default(),
         State::Announced => (Preference::Normal, Attributes::default()),
         State::Degraded => (Preference::Degraded, policy.degrade.clone()),
-        State::Draining => {
-            let mut added = policy.drain.attributes.clone();
-            // RFC 8326 §4.1.
-            if let Err(place) = added.communities.binary_search(&Community::GRACEFUL_SHUTDOWN) {
-                added.communities.insert(place, Community::GRACEFUL_SHUTDOWN);
-            }
-            (Preference::Draining, added)
-        }
+        State::Draining => (Preference::Draining, leaving(&policy.drain.attributes)),
+        State::Held => (Preference::Draining, leaving(&policy.degrade)),
     };
     Route { preference, attributes: policy.attributes.clone(), added }
+}
+
+/// RFC 8326 §4.1.
+fn leaving(attributes: &Attributes) -> Attributes {
+    let mut added = attributes.clone();
+    if let Err(place) = added.communities.binary_search(&Community::GRACEFUL_SHUTDOWN) {
+        added.communities.insert(place, Community::GRACEFUL_SHUTDOWN);
+    }
+    added
 }
 
 fn cause_of(facts: &Facts, reason: &Reason) -> Option<CauseId> {
@@ -209,7 +284,7 @@ fn cause_of(facts: &Facts, reason: &Reason) -> Option<CauseId> {
         | Reason::Starting(level)
         | Reason::BetweenWatermarks { level, .. }
         | Reason::BrownOut(level) => of(&level.service),
-        Reason::Damped { allowed, .. } => cause_of(facts, allowed),
+        Reason::Damped { allowed: of, .. } | Reason::Held { of, .. } => cause_of(facts, of),
         // The service that came up last.
         Reason::Healthy { .. } => services.iter().filter_map(|s| s.health.changed_by).max(),
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::fleet::{Hold, Outlook};
 use crate::config::anycast::{AnycastPrefix, Drain};
 use crate::observe::journal::CauseId;
 
@@ -21,6 +22,8 @@ pub struct Order {
     pub deadline: Instant,
     /// It was given to an earlier process: the end of that one has withdrawn the prefix already.
     pub resumed: bool,
+    /// Even if the fleet needs it announced.
+    pub force: bool,
     pub cause: CauseId,
 }
 
@@ -77,6 +80,7 @@ pub struct Ladder {
     left: Left,
     quiet_since: Option<Instant>,
     flows: Option<Flows>,
+    waits: Option<Hold>,
 }
 
 impl Ladder {
@@ -84,7 +88,7 @@ impl Ladder {
     #[must_use]
     pub fn new(order: Order, announced: bool, now: Instant) -> Self {
         let step = if announced && !order.resumed { Step::DePreferred } else { Step::Withdrawn };
-        Self { order, step, since: now, left: Left::AtOnce, quiet_since: None, flows: None }
+        Self { order, step, since: now, left: Left::AtOnce, quiet_since: None, flows: None, waits: None }
     }
 
     /// Takes the order as it stands now.
@@ -97,9 +101,10 @@ impl Ladder {
         self.flows = Some(flows);
     }
 
-    /// Climbs down as far as it may. True if a step was taken.
-    pub fn handle_timeout(&mut self, bounds: &Drain, now: Instant) -> bool {
+    /// Climbs down as far as it may; `fleet` says whether the others can do without it. True if a step was taken.
+    pub fn handle_timeout(&mut self, bounds: &Drain, fleet: impl FnOnce() -> Outlook, now: Instant) -> bool {
         let before = self.step;
+        self.waits = None;
         self.flows = self.fresh(now);
         if self.step == Step::DePreferred {
             let is_quiet = self.flows.is_some_and(|flows| {
@@ -108,10 +113,16 @@ impl Ladder {
             });
             self.quiet_since = if is_quiet { self.quiet_since.or(Some(now)) } else { None };
             let long_enough = |since| now.saturating_duration_since(since) >= bounds.quiet_for;
-            if self.quiet_since.is_some_and(long_enough) {
-                self.go(Step::Withdrawn, Left::Quiet, now);
-            } else if now >= self.order.deadline {
-                self.go(Step::Withdrawn, Left::Deadline, now);
+            let left = if self.quiet_since.is_some_and(long_enough) {
+                Some(Left::Quiet)
+            } else {
+                (now >= self.order.deadline).then_some(Left::Deadline)
+            };
+            if let Some(left) = left {
+                match fleet() {
+                    Outlook::Needed(hold) if !self.order.force => self.waits = Some(hold),
+                    _ => self.go(Step::Withdrawn, left, now),
+                }
             }
         }
         if self.step == Step::Withdrawn && now >= self.since + bounds.linger {
@@ -153,6 +164,12 @@ impl Ladder {
         self.step
     }
 
+    /// Why it is not withdrawn, although its time has come.
+    #[must_use]
+    pub fn waits(&self) -> Option<&Hold> {
+        self.waits.as_ref()
+    }
+
     /// Since when.
     #[must_use]
     pub fn since(&self) -> Instant {
@@ -188,7 +205,7 @@ mod tests {
     fn order(now: Instant, deadline: u64) -> Order {
         let cause = CauseIds::new(1, 0).next_id();
         let deadline = now + Duration::from_secs(deadline);
-        Order { reason: "maintenance".to_owned(), begun: now, deadline, resumed: false, cause }
+        Order { reason: "maintenance".to_owned(), begun: now, deadline, resumed: false, force: false, cause }
     }
 
     fn bounds() -> Drain {
@@ -210,7 +227,7 @@ mod tests {
         let seconds = (0..).map(|second| start + Duration::from_secs(second));
         let step = |(now, &(open, new)): (Instant, &(u64, f64))| {
             ladder.handle_flows(flows(open, new, now));
-            ladder.handle_timeout(&bounds(), now);
+            ladder.handle_timeout(&bounds(), || Outlook::Spared, now);
             ladder.step()
         };
         seconds.zip(seen).map(step).collect()
@@ -258,11 +275,11 @@ mod tests {
         let at = |seconds| now + Duration::from_secs(seconds);
         let mut ladder = Ladder::new(order(now, 60), true, now);
         ladder.handle_flows(flows(0, 0.0, at(0)));
-        assert!(!ladder.handle_timeout(&bounds(), at(1)));
+        assert!(!ladder.handle_timeout(&bounds(), || Outlook::Spared, at(1)));
         // Quiet since second 1, but by second 4 that is old news.
-        assert!(!ladder.handle_timeout(&bounds(), at(4)));
+        assert!(!ladder.handle_timeout(&bounds(), || Outlook::Spared, at(4)));
         assert_eq!(ladder.next_deadline(&bounds()), Some(at(60)));
-        assert!(ladder.handle_timeout(&bounds(), at(60)));
+        assert!(ladder.handle_timeout(&bounds(), || Outlook::Spared, at(60)));
         assert_eq!(ladder.step(), Step::Withdrawn);
     }
 
@@ -272,18 +289,18 @@ mod tests {
         let at = |seconds| now + Duration::from_secs(seconds);
         let mut ladder = Ladder::new(order(now, 60), false, now);
         ladder.handle_flows(flows(0, 0.0, at(1)));
-        ladder.handle_timeout(&bounds(), at(1));
+        ladder.handle_timeout(&bounds(), || Outlook::Spared, at(1));
         // By second 5 that is no longer believed.
         assert_eq!(ladder.next_deadline(&bounds()), Some(at(60)));
         ladder.handle_flows(flows(0, 0.0, at(3)));
-        ladder.handle_timeout(&bounds(), at(3));
+        ladder.handle_timeout(&bounds(), || Outlook::Spared, at(3));
         assert_eq!(ladder.next_deadline(&bounds()), Some(at(5)));
-        assert!(ladder.handle_timeout(&bounds(), at(5)));
+        assert!(ladder.handle_timeout(&bounds(), || Outlook::Spared, at(5)));
         assert_eq!(ladder.step(), Step::Closed);
 
         let mut late = Ladder::new(order(now, 60), false, now);
         late.handle_flows(flows(0, 0.0, at(3)));
-        assert!(!late.handle_timeout(&bounds(), at(7)));
+        assert!(!late.handle_timeout(&bounds(), || Outlook::Spared, at(7)));
         assert_eq!(late.next_deadline(&bounds()), Some(at(60)), "never in the past");
     }
 
@@ -306,7 +323,7 @@ mod tests {
             for (open, new) in seen {
                 at += Duration::from_millis(700);
                 ladder.handle_flows(flows(open, new, at));
-                ladder.handle_timeout(&bounds(), at);
+                ladder.handle_timeout(&bounds(), || Outlook::Spared, at);
                 if ladder.step() == Step::DePreferred {
                     prop_assert!(at < now + Duration::from_secs(deadline));
                 } else if ladder.left() == Left::Quiet {
@@ -316,7 +333,7 @@ mod tests {
             for _ in 0..3 {
                 let Some(next) = ladder.next_deadline(&bounds()) else { break };
                 at = at.max(next);
-                ladder.handle_timeout(&bounds(), at);
+                ladder.handle_timeout(&bounds(), || Outlook::Spared, at);
             }
             prop_assert_eq!(ladder.step(), Step::Closed);
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::addresses::{Bound, Place};
 use super::drain::{Ladder, Left, Step};
+use super::fleet::{FleetFact, Hold};
 use super::lease::LeaseFact;
 use crate::config::anycast::{Anycast, Intent};
 use crate::config::services::Watermark;
@@ -47,6 +48,8 @@ pub struct DrainFact {
     pub left: Left,
     /// The operator's words; may be empty.
     pub words: String,
+    /// Why it is not withdrawn, although it might be.
+    pub waits: Option<Hold>,
     pub cause: CauseId,
 }
 
@@ -55,7 +58,13 @@ impl DrainFact {
     #[must_use]
     pub fn of(ladder: &Ladder) -> Self {
         let order = ladder.order();
-        Self { step: ladder.step(), left: ladder.left(), words: order.reason.clone(), cause: order.cause }
+        Self {
+            step: ladder.step(),
+            left: ladder.left(),
+            words: order.reason.clone(),
+            waits: ladder.waits().cloned(),
+            cause: order.cause,
+        }
     }
 }
 
@@ -95,6 +104,8 @@ pub struct Facts {
     pub drain: Option<DrainFact>,
     pub binding: Binding,
     pub health: HealthFact,
+    /// None without a fleet.
+    pub fleet: Option<FleetFact>,
 }
 
 /// Every address of a prefix with its device.

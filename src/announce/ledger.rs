@@ -9,8 +9,11 @@ use super::addresses::Bound;
 use super::decide::{Announcement, State, decide};
 use super::drain::{Ladder, Measured, Order, Step};
 use super::facts::{self, DrainFact, Facts, Leaving};
+use super::fleet::told::Told;
+use super::fleet::{FleetFact, Outlook, Want};
 use super::lease::{DataPath, Listens, listens_of};
 use crate::bgp::origin::{AllowList, OriginSet};
+use crate::catalog::stance::{Heard, Stances};
 use crate::config::Config;
 use crate::config::anycast::{Anycast, AnycastPrefix};
 use crate::config::proxy::Lease;
@@ -58,6 +61,8 @@ pub struct Inputs<'a> {
     pub bound: &'a Bound,
     pub drains: &'a Drains,
     pub data_path: &'a DataPath,
+    /// What is heard of the other POPs; None without a fleet.
+    pub heard: Option<&'a Arc<Heard>>,
     pub leaving: Leaving,
     /// The operator's last command.
     pub command: Option<CauseId>,
@@ -101,6 +106,7 @@ pub struct Ledger {
     causes: BTreeMap<AnycastPrefix, CauseId>,
     ladders: BTreeMap<AnycastPrefix, Ladder>,
     wanted: Arc<OriginSet>,
+    told: Told,
     ids: CauseIds,
 }
 
@@ -113,6 +119,7 @@ impl Ledger {
             causes: BTreeMap::new(),
             ladders: BTreeMap::new(),
             wanted: Arc::new(OriginSet::new(0, Arc::default())),
+            told: Told::default(),
             ids,
         }
     }
@@ -120,8 +127,9 @@ impl Ledger {
     /// Judges every prefix of the plan anew. Returns what changed; [`wanted`](Self::wanted) is the
     /// set that follows, with a higher revision only if its routes changed.
     pub fn judge(&mut self, inputs: Inputs<'_>, now: Instant) -> Vec<Verdict> {
-        let Inputs { plan, view, bound, drains, data_path, leaving, command } = inputs;
-        self.climb(plan, drains, now);
+        let Inputs { plan, view, bound, drains, data_path, heard, leaving, command } = inputs;
+        let mut fleet = self.fleet(plan, heard, now);
+        self.climb(plan, drains, &fleet, now);
         let mut changed = Vec::new();
         let mut entries = BTreeMap::new();
         // One name for all that changes now and has none of its own.
@@ -135,6 +143,7 @@ impl Ledger {
                 drain: self.ladders.get(prefix).map(DrainFact::of),
                 binding: facts::binding_of(anycast, bound),
                 health: facts::health_of(anycast, &plan.watermarks, view, plan.max_age, now),
+                fleet: fleet.remove(prefix),
             };
             let announcement = decide(anycast, &facts, &last, now);
             let turned = announcement.state != last.state;
@@ -165,6 +174,7 @@ impl Ledger {
             let cause = command.unwrap_or_else(|| *nameless.get_or_insert_with(|| self.ids.next_id()));
             self.causes.insert(*prefix, cause);
         }
+        self.told.take(&entries);
         self.entries = entries;
         self.want(plan, &changed);
         changed
@@ -221,8 +231,36 @@ impl Ledger {
         self.entries.iter()
     }
 
+    /// What the other POPs are told.
+    #[must_use]
+    pub fn stances(&self) -> &Arc<Stances> {
+        self.told.stances()
+    }
+
+    /// What is known of the others, for every prefix.
+    fn fleet(
+        &mut self,
+        plan: &Plan,
+        heard: Option<&Arc<Heard>>,
+        now: Instant,
+    ) -> BTreeMap<AnycastPrefix, FleetFact> {
+        let Some(heard) = heard else { return BTreeMap::new() };
+        let unknown = Announcement::initial(now);
+        let fact = |(prefix, anycast): (&AnycastPrefix, &Anycast)| {
+            let last = self.entries.get(prefix).unwrap_or(&unknown);
+            (*prefix, self.told.fact(anycast, heard, last, now))
+        };
+        plan.anycast.iter().map(fact).collect()
+    }
+
     /// Brings the ladders to the orders, and each as far down as it may go.
-    fn climb(&mut self, plan: &Plan, drains: &Drains, now: Instant) {
+    fn climb(
+        &mut self,
+        plan: &Plan,
+        drains: &Drains,
+        fleet: &BTreeMap<AnycastPrefix, FleetFact>,
+        now: Instant,
+    ) {
         self.ladders.retain(|prefix, _| drains.contains_key(prefix));
         for (prefix, order) in drains {
             let Some(anycast) = plan.anycast.get(prefix) else {
@@ -233,7 +271,9 @@ impl Ledger {
             let ladder =
                 self.ladders.entry(*prefix).or_insert_with(|| Ladder::new(order.clone(), announced, now));
             ladder.handle_order(order);
-            ladder.handle_timeout(&anycast.drain, now);
+            let leave =
+                || fleet.get(prefix).map_or(Outlook::Spared, |fleet| fleet.may_leave(Want::Drain, now));
+            ladder.handle_timeout(&anycast.drain, leave, now);
         }
     }
 

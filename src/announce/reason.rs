@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::damping::Dwell;
 use super::drain::Left;
 use super::facts::DrainFact;
+use super::fleet::Hold;
 use crate::health::Cause;
 
 /// The rule that decided, with what an operator needs to act on it.
@@ -41,6 +42,8 @@ pub enum Reason {
     Drained(DrainFact),
     /// The checks allow more, but it has failed too often lately.
     Damped { dwell: Dwell, allowed: Box<Reason> },
+    /// Rules 2, 4 and 5 would withdraw it, and the fleet needs it announced.
+    Held { hold: Hold, of: Box<Reason> },
 }
 
 /// Where a service stands.
@@ -75,6 +78,7 @@ impl Reason {
             Self::Draining(_) => "draining",
             Self::Drained(_) => "drained",
             Self::Damped { .. } => "damped",
+            Self::Held { hold, .. } => hold.name(),
         }
     }
 
@@ -82,6 +86,30 @@ impl Reason {
     #[must_use]
     pub fn is_operators(&self) -> bool {
         matches!(self, Self::OperatorDown | Self::Stopping | Self::Draining(_) | Self::Drained(_))
+    }
+
+    /// What does not work, in words that are the same at every POP; None if nothing has failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        match self {
+            Self::AddressMissing { .. } | Self::LeaseExpired { .. } | Self::HealthStale { .. } => {
+                Some(self.name().to_owned())
+            }
+            Self::BelowWatermark(level) => Some(format!("{} {}", self.name(), level.service)),
+            Self::Held { of, .. } => of.failure(),
+            _ => None,
+        }
+    }
+
+    /// Whether the failure is proven here, and not only inferred from silence or wrong answers.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        match self {
+            Self::AddressMissing { .. } | Self::LeaseExpired { .. } => true,
+            Self::BelowWatermark(level) => level.cause.as_ref().is_some_and(|cause| cause.proven),
+            Self::Held { of, .. } => of.is_proven(),
+            _ => false,
+        }
     }
 
     /// The reason as a sentence.
@@ -136,7 +164,16 @@ impl Reason {
                 [one] => format!("service {one} is healthy"),
                 many => format!("all {} services are healthy: {}", many.len(), many.join(", ")),
             },
-            Self::Draining(drain) => format!("an operator drains it{}", drain.because()),
+            Self::Draining(drain) => match &drain.waits {
+                Some(hold) => {
+                    format!(
+                        "an operator drains it{}; it stays announced: {}",
+                        drain.because(),
+                        hold.sentence()
+                    )
+                }
+                None => format!("an operator drains it{}", drain.because()),
+            },
             Self::Drained(drain) => {
                 let how = match drain.left {
                     Left::AtOnce => "",
@@ -151,6 +188,7 @@ impl Reason {
                 if dwell.strikes == 1 { "once".to_owned() } else { format!("{} times", dwell.strikes) },
                 dwell.length
             ),
+            Self::Held { hold, of } => format!("{}; held: {}", of.sentence(), hold.sentence()),
         }
     }
 
@@ -207,6 +245,7 @@ impl Reason {
             Self::Damped { dwell, .. } => {
                 format!("announced once its services have stayed up for {:?} without a break", dwell.length)
             }
+            Self::Held { hold, .. } => hold.change().to_owned(),
         }
     }
 
@@ -218,7 +257,7 @@ impl Reason {
             | Self::Starting(level)
             | Self::BetweenWatermarks { level, .. }
             | Self::BrownOut(level) => level.cause.as_ref(),
-            Self::Damped { allowed, .. } => allowed.cause(),
+            Self::Damped { allowed: of, .. } | Self::Held { of, .. } => of.cause(),
             Self::OperatorDown
             | Self::Stopping
             | Self::AddressMissing { .. }

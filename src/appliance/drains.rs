@@ -95,6 +95,7 @@ impl Drains {
                 begun: self.orders.get(prefix).map_or(now, |order| order.begun),
                 deadline: now + patience,
                 resumed: false,
+                force: false,
                 cause,
             };
             lines.push(format!(
@@ -184,6 +185,7 @@ impl Drains {
                 begun: now.checked_sub(age).unwrap_or(now),
                 deadline: now + left,
                 resumed: true,
+                force: false,
                 cause: self.ids.next_id(),
             };
             info!(%prefix, reason, "still drained by an order given before this start");

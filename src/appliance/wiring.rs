@@ -60,6 +60,7 @@ use crate::bgp::speaker::Speaker;
 use crate::catalog::fleet::Fleet;
 use crate::catalog::publisher::Publisher;
 use crate::catalog::remote::Said;
+use crate::catalog::stance::{Heard, Stances};
 use crate::catalog::traffic::Closing;
 use crate::catalog::view::{Verdicts, View};
 use crate::config::environment::Environment;
@@ -152,6 +153,12 @@ impl Appliance {
         let (choices, catalog_view) = watch::channel(Arc::new(View::default()));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
         let (delivered, deliveries) = watch::channel(0);
+        let (stances, own_stances) = watch::channel(Arc::new(Stances::default()));
+        // Before replication runs, and if it never does, the others are there and not heard.
+        let members = config.replication.as_ref().map_or(0, |replication| replication.peers.len());
+        let own = config.pop.id.as_str().into();
+        let (hear, heard) = watch::channel(Arc::new(Heard { own, members, ..Heard::default() }));
+        let heard = config.replication.as_ref().map(|_| heard);
         let (needed, needed_addresses) = watch::channel(Arc::new(Needed::default()));
         let (bound, bound_addresses) = watch::channel(Arc::new(Bound::new()));
         let (watched, draining) = watch::channel(Arc::new(Vec::<Watched>::new()));
@@ -264,6 +271,8 @@ impl Appliance {
             sources: catalog_sources.clone(),
             verdicts: backend_verdicts.clone(),
             prefixes: prefix_status.clone(),
+            stances: own_stances,
+            heard: Arc::new(hear),
             writer: Arc::new(writer),
             fleet: Arc::new(fleet),
             status: Arc::new(told_of_fleet),
@@ -321,6 +330,8 @@ impl Appliance {
                 drains: drained,
                 flows,
                 watched,
+                heard,
+                stances,
                 wanted,
                 delivered: deliveries,
                 status: prefixes,

@@ -65,6 +65,9 @@ pub struct Anycast {
     /// Added to them on a brown-out (decision rule 8).
     pub degrade: Attributes,
     pub drain: Drain,
+    /// How many other POPs must announce it before this one withdraws it; 0: none, as if there were no fleet.
+    /// At most 64; default 1. Of no meaning without a fleet.
+    pub min_announcers: u32,
     /// None: a prefix is announced again as soon as its services are up.
     pub damping: Option<Damping>,
 }

@@ -81,6 +81,7 @@ pub enum Heard {
     },
     Datagram {
         peer: Origin,
+        id: usize,
         octets: bytes::Bytes,
     },
     /// Answers to what we asked.

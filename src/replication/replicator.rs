@@ -1,6 +1,7 @@
 //! Drives replication: connections, the disk, the time, and what this POP has to say.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the clock and the connections of replication")]
 
+mod beating;
 mod link;
 mod saying;
 mod show;
@@ -22,6 +23,7 @@ use self::link::Link;
 use super::ReplicationError;
 use super::dial::Dials;
 use super::frame::Request;
+use super::heartbeat::{self, Heartbeats};
 use super::identity::{Identity, Notary};
 use super::merge::Limits;
 use super::quic::{Door, Heard, Served, ask};
@@ -31,6 +33,7 @@ use super::store::{Loaded, Missed, Work};
 use super::tables::{POPS, Projection};
 use super::version::{Origin, Point};
 use crate::catalog::fleet::{Fleet, Pop};
+use crate::catalog::stance::{self, Stances};
 use crate::catalog::view::{Sources, Verdicts};
 use crate::config::pop_certificate::Authorities;
 use crate::config::replication::Replication;
@@ -70,6 +73,9 @@ pub struct Ends {
     pub sources: watch::Receiver<Arc<Sources>>,
     pub verdicts: watch::Receiver<Arc<Verdicts>>,
     pub prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
+    /// How this POP stands for its prefixes, and where it is told how the others do.
+    pub stances: watch::Receiver<Arc<Stances>>,
+    pub heard: Arc<watch::Sender<Arc<stance::Heard>>>,
     pub writes: mpsc::Receiver<Write>,
     pub work: mpsc::Sender<Work>,
     pub missed: watch::Receiver<Missed>,
@@ -87,6 +93,7 @@ pub struct Replicator {
     heard: mpsc::Receiver<Heard>,
     tell: mpsc::Sender<Heard>,
     _accepting: Task<()>,
+    heartbeats: Heartbeats,
     dials: Dials,
     links: BTreeMap<Origin, Link>,
     /// Why the last attempt to reach somebody failed.
@@ -152,8 +159,10 @@ impl Replicator {
         let (resolved, ways) = watch::channel(BTreeMap::new());
         let unkept = loaded.damaged.iter().filter_map(|name| Origin::new(name)).collect();
         info!(listen = %config.listen, fleet = config.fleet, pop = %origin, "replication runs");
+        let stances = ends.stances.borrow_and_update().clone();
         let mut replicator = Self {
             ends,
+            heartbeats: Heartbeats::new(stances, now),
             identity,
             replica,
             door,
@@ -194,6 +203,10 @@ impl Replicator {
             let deadline = self.next_deadline();
             tokio::select! {
                 () = stop.cancelled() => break,
+                Ok(()) = self.ends.stances.changed() => {
+                    let stances = self.ends.stances.borrow_and_update().clone();
+                    self.heartbeats.handle_own(stances, Instant::now());
+                }
                 Some(heard) = self.heard.recv() => self.hear(heard, Instant::now()),
                 done = persisted(&mut self.persisting) => {
                     self.persisting = None;
@@ -231,6 +244,7 @@ impl Replicator {
 
     fn next_deadline(&self) -> Instant {
         let mut deadline = self.replica.next_deadline().min(self.tell_at).min(self.resolve_at);
+        deadline = deadline.min(self.heartbeats.next_deadline());
         if self.dirty {
             deadline = deadline.min(self.publish_at);
         }
@@ -245,6 +259,7 @@ impl Replicator {
         while let Some(effect) = self.replica.poll_effect() {
             self.act(effect, now);
         }
+        self.beat(now);
         while let Some((peer, address)) = self.dials.poll_dial(now) {
             match self.door.dial(&peer, address, &self.identity) {
                 Ok(dial) => drop(self.asked.spawn(dial)),
@@ -288,6 +303,7 @@ impl Replicator {
                     self.links.remove(&peer);
                     self.unreached.insert(peer.clone(), why);
                     self.dials.handle_closed(&peer, now);
+                    self.heartbeats.handle_disconnected(&peer);
                     self.replica.handle_disconnected(&peer, now);
                     self.dirty = true;
                 }
@@ -313,7 +329,15 @@ impl Replicator {
             Heard::Fetched { peer, origin, result } => {
                 self.replica.handle_fetched(&peer, &origin, result, now);
             }
-            Heard::Permit { .. } | Heard::Permitted { .. } | Heard::Datagram { .. } => {}
+            Heard::Datagram { peer, id, octets } => {
+                let is_present = self.links.get(&peer).is_some_and(|link| link.id == id);
+                if is_present && octets.first() == Some(&heartbeat::KIND) {
+                    if let Err(error) = self.heartbeats.handle_datagram(&peer, &octets, now) {
+                        debug!(%peer, "a heartbeat: {error}");
+                    }
+                }
+            }
+            Heard::Permit { .. } | Heard::Permitted { .. } => {}
         }
     }
 
@@ -338,6 +362,7 @@ impl Replicator {
         self.dials.handle_connected(peer);
         self.members();
         self.replica.handle_connected(peer, now);
+        self.heartbeats.handle_connected(peer, now);
         self.dirty = true;
     }
 

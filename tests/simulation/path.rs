@@ -217,6 +217,7 @@ impl Path {
             drains: &Drains::new(),
             // And the proxy serves nothing.
             data_path: &DataPath { workers: Workers::Unproven { worker: 0 }, paths: None },
+            heard: None,
             leaving: Leaving::No,
             command: None,
         };
@@ -290,6 +291,7 @@ fn plan() -> Plan {
             attributes: Attributes::default(),
             degrade: Attributes::default(),
             drain: Drain::default(),
+            min_announcers: 1,
             damping: Some(Damping::default()),
         };
         (prefix, anycast)

@@ -175,6 +175,7 @@ impl<'a> Pop<'a> {
                     begun: now,
                     deadline: now + *deadline,
                     resumed: *resumed,
+                    force: false,
                     cause: self.ids.next_id(),
                 };
                 self.drains.insert(prefix_of(prefix), order);
@@ -316,6 +317,7 @@ impl<'a> Pop<'a> {
             bound: &self.bound,
             drains: &self.drains,
             data_path: &data_path,
+            heard: None,
             leaving: self.leaving,
             command: None,
         };

@@ -65,6 +65,8 @@ fn announcer(plan: Plan, view: Arc<HealthView>) -> (Announcer, Far) {
         drains: drained,
         flows: measured,
         watched: watch::channel(Arc::default()).0,
+        heard: None,
+        stances: watch::channel(Arc::default()).0,
         wanted,
         delivered: deliveries,
         status,

@@ -61,6 +61,7 @@ fn facts(services: Vec<ServiceFact>) -> Facts {
         drain: None,
         binding: Binding::Bound,
         health: HealthFact::Known(services),
+        fleet: None,
     }
 }
 
@@ -77,6 +78,7 @@ fn policy() -> Anycast {
             attributes: Attributes { med: Some(900), ..Attributes::default() },
             ..Drain::default()
         },
+        min_announcers: 1,
         damping: None,
     }
 }
@@ -90,7 +92,7 @@ fn last(state: State) -> Announcement {
 }
 
 fn draining(facts: Facts, step: Step) -> Facts {
-    let drain = DrainFact { step, left: Left::Quiet, words: "fan".to_owned(), cause: cause() };
+    let drain = DrainFact { step, left: Left::Quiet, words: "fan".to_owned(), waits: None, cause: cause() };
     Facts { drain: Some(drain), ..facts }
 }
 

@@ -43,6 +43,7 @@ impl Outlook {
 
 const ABSENT: &str = "absent";
 const WITHDRAWN: &str = "withdrawn";
+const HELD: &str = "held";
 
 /// Every prefix of either configuration.
 pub(super) fn all(
@@ -95,10 +96,13 @@ fn one(
                 anycast.services.iter().filter_map(|name| services.get(name.as_str()).cloned()).collect(),
             ),
         },
+        // The others are not asked for a forecast.
+        fleet: None,
     };
     let state = match before.as_str() {
         "announced" | "draining" => State::Announced,
         ABSENT | WITHDRAWN => State::Withdrawn,
+        HELD => State::Held,
         _ => State::Degraded,
     };
     // What damping holds back now is still held back then; no configuration makes up for lost proof.
@@ -107,6 +111,11 @@ fn one(
     let judged = decide(&policy, &facts, &Announcement::allowed(state, now), now);
     if let Some(held) = held.filter(|_| judged.state > state) {
         return Outlook { now: before.clone(), then: before, why: held.why.clone(), told: None };
+    }
+    // What the fleet needs now, it needs then.
+    if before == HELD && !judged.state.is_announced() && judged.reason.failure().is_some() {
+        let why = status.map(|status| status.why.clone()).unwrap_or_default();
+        return Outlook { now: before.clone(), then: before, why, told: None };
     }
     let unproven =
         matches!(judged.reason, Reason::Starting(_) | Reason::Unserved { .. } | Reason::HealthUnknown);
@@ -141,7 +150,7 @@ fn drain(status: &PrefixStatus) -> Option<DrainFact> {
     let drain = status.drain.as_ref()?;
     let step = if drain.step == Step::DePreferred.name() { Step::DePreferred } else { Step::Withdrawn };
     let cause = status.cause.unwrap_or_default();
-    Some(DrainFact { step, left: Left::AtOnce, words: drain.words.clone(), cause })
+    Some(DrainFact { step, left: Left::AtOnce, words: drain.words.clone(), waits: None, cause })
 }
 
 /// Addresses that are not there now are not there then; new ones are taken for bound.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::fleet::{Fleet, Pop};
+use crate::catalog::stance::{Heard, Stances};
 use crate::catalog::view::{Sources, Verdicts};
 use crate::config::replication::Replication;
 use crate::observe::status::PrefixStatus;
@@ -34,6 +35,8 @@ pub(super) struct Ends {
     pub(super) sources: watch::Receiver<Arc<Sources>>,
     pub(super) verdicts: watch::Receiver<Arc<Verdicts>>,
     pub(super) prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
+    pub(super) stances: watch::Receiver<Arc<Stances>>,
+    pub(super) heard: Arc<watch::Sender<Arc<Heard>>>,
     /// Where rows of ours are changed, while replication runs.
     pub(super) writer: Arc<watch::Sender<Option<mpsc::Sender<Write>>>>,
     pub(super) fleet: Arc<watch::Sender<Arc<Fleet>>>,
@@ -61,6 +64,8 @@ async fn live(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationErro
         sources: ends.sources,
         verdicts: ends.verdicts,
         prefixes: ends.prefixes,
+        stances: ends.stances,
+        heard: ends.heard,
         writes,
         work,
         missed: store.missed(),

@@ -14,8 +14,6 @@ use crate::config::sixpn::Fleet;
 const MOST_PREFIXES: usize = 1024;
 const MOST_ADDRESSES: usize = 256;
 const MOST_SERVICES: usize = 256;
-/// Words of a prefix that versions to come will take.
-const LATER: [&str; 1] = ["min_announcers"];
 const INTENTS: [(&str, Intent); 2] = [("up", Intent::Up), ("down", Intent::Down)];
 
 /// `services` are the names that exist, `carried` the families of the neighbors; None if unknown. `fleet` is what the
@@ -63,9 +61,10 @@ fn decode_one(
     let attributes = fields.get("attributes").and_then(|spot| attributes::decode(&spot)).unwrap_or_default();
     let degrade = fields.get("degrade").and_then(|spot| attributes::decode(&spot)).unwrap_or_default();
     let drain = fields.get("drain").and_then(|spot| leave::drain(&spot)).unwrap_or_default();
+    let min_announcers = fields.get("min_announcers").and_then(|spot| spot.number(0..=64)).unwrap_or(1);
     let damping =
         fields.get("damping").map_or_else(|| Some(Damping::default()), |spot| leave::damping(&spot));
-    fields.close(&LATER);
+    fields.close(&[]);
     Some(Anycast {
         prefix: prefix?,
         addresses,
@@ -75,6 +74,7 @@ fn decode_one(
         attributes,
         degrade,
         drain,
+        min_announcers,
         damping,
     })
 }

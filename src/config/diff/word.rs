@@ -130,7 +130,18 @@ pub(super) fn neighbor(old: &Neighbor, new: &Neighbor) -> (Vec<Word>, Vec<Word>)
 
 /// The words of a prefix that differ.
 pub(super) fn prefix(old: &Anycast, new: &Anycast) -> Vec<Word> {
-    let Anycast { prefix: _, addresses, device, services, state, attributes, degrade, drain, damping } = old;
+    let Anycast {
+        prefix: _,
+        addresses,
+        device,
+        services,
+        state,
+        attributes,
+        degrade,
+        drain,
+        min_announcers,
+        damping,
+    } = old;
     let mut words = Words::default();
     words.list("addresses", addresses, &new.addresses);
     words.text("device", device, &new.device);
@@ -145,6 +156,7 @@ pub(super) fn prefix(old: &Anycast, new: &Anycast) -> Vec<Word> {
             format!("min_up {min_up:?} max_dwell {max_dwell:?} decay {decay:?}")
         }
     };
+    words.text("min_announcers", min_announcers, &new.min_announcers);
     words.compare("damping", damping, &new.damping, damping_words);
     words.done()
 }

@@ -42,7 +42,7 @@ pub(super) async fn run(peer: Origin, connection: Connection, heard: mpsc::Sende
             },
             datagram = connection.read_datagram() => match datagram {
                 Ok(octets) => {
-                    if heard.send(Heard::Datagram { peer: peer.clone(), octets }).await.is_err() {
+                    if heard.send(Heard::Datagram { peer: peer.clone(), id, octets }).await.is_err() {
                         return;
                     }
                 }

@@ -33,6 +33,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 step,
                 left: Left::Quiet,
                 words: String::new(),
+                waits: None,
                 cause: cause(),
             }),
             binding: if bound {
@@ -41,6 +42,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 Binding::Missing { address: "198.51.100.1".parse().unwrap(), error: "gone".to_owned() }
             },
             health,
+            fleet: None,
         },
     )
 }
