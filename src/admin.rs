@@ -78,6 +78,8 @@ pub enum Ask {
         /// None: that of the configuration.
         deadline: Option<Duration>,
         reason: String,
+        /// Even if the fleet needs it announced.
+        force: bool,
     },
     /// Take a drain back.
     Undrain { prefix: String },

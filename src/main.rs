@@ -140,6 +140,9 @@ enum Command {
         /// Shown wherever the drain is.
         #[arg(long, default_value = "")]
         reason: String,
+        /// Drain it even if the fleet needs it announced: without a permit of the voters, and if nobody else is left.
+        #[arg(long)]
+        force: bool,
     },
     /// Take a drain back, at any step of it.
     Undrain {
@@ -315,11 +318,14 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             })
         }
         Command::Reload => ask(tell(&client, "/v1/reload", String::new(), json)),
-        Command::Drain { prefix, deadline, reason } => {
+        Command::Drain { prefix, deadline, reason, force } => {
             let mut target =
                 format!("/v1/drain?prefix={}&reason={}", query::encode(&prefix), query::encode(&reason));
             if let Some(deadline) = deadline {
                 target += &format!("&deadline_ms={}", deadline.as_millis());
+            }
+            if force {
+                target += "&force=true";
             }
             ask(tell(&client, &target, String::new(), json))
         }

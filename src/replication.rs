@@ -18,6 +18,7 @@ pub mod store;
 pub mod sync;
 pub mod tables;
 pub mod version;
+pub mod voters;
 
 use std::io;
 use std::net::SocketAddr;

@@ -283,7 +283,8 @@ fn drain(request: Request<'_>) -> Result<Ask, &'static str> {
     if reason.len() > REASON_BYTES || reason.chars().any(char::is_control) {
         return Err("a reason is one line of at most 256 octets");
     }
-    Ok(Ask::Drain { prefix, deadline, reason })
+    let force = query::value(request.query, "force").is_some_and(|force| force == "true");
+    Ok(Ask::Drain { prefix, deadline, reason, force })
 }
 
 /// Well means: running (or stopping as planned), and every subsystem still reports.

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::running::Wish;
 use crate::admin::Told;
 use crate::announce::drain::Order;
 use crate::announce::ledger;
@@ -23,6 +24,7 @@ use crate::config::anycast::AnycastPrefix;
 use crate::config::duration;
 use crate::config::generation::atomic;
 use crate::observe::journal::{CauseId, CauseIds, Event, Journal};
+use crate::replication::voters::{Held, PermitId, Permits};
 
 /// A file of orders is not longer than this.
 const MOST_BYTES: u64 = 4 << 20;
@@ -34,6 +36,10 @@ pub struct Drains {
     path: PathBuf,
     orders: ledger::Drains,
     handout: watch::Sender<Arc<ledger::Drains>>,
+    /// What the voters of the fleet have granted, as replication is told of it.
+    held: Held,
+    held_out: watch::Sender<Arc<Held>>,
+    requests: u64,
     ids: CauseIds,
     journal: Journal,
 }
@@ -46,6 +52,9 @@ struct Kept {
     /// Wall clock, in milliseconds of the Unix epoch, as no other clock outlives the machine.
     begun_ms: u64,
     deadline_ms: u64,
+    /// Of the voters: incarnation and number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    permit: Option<(u64, u64)>,
 }
 
 impl Drains {
@@ -54,11 +63,21 @@ impl Drains {
     pub fn open(
         state: &Path,
         handout: watch::Sender<Arc<ledger::Drains>>,
+        held_out: watch::Sender<Arc<Held>>,
         journal: Journal,
         ids: CauseIds,
     ) -> Self {
         let path = state.join("drains.json");
-        let mut drains = Self { path, orders: BTreeMap::new(), handout, ids, journal };
+        let mut drains = Self {
+            path,
+            orders: BTreeMap::new(),
+            handout,
+            held: Held::default(),
+            held_out,
+            requests: 0,
+            ids,
+            journal,
+        };
         match read(&drains.path) {
             Ok(kept) => drains.resume(&kept),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -70,19 +89,13 @@ impl Drains {
         drains
     }
 
-    /// Drains prefixes: one, by its text or an address in it, or all. The answer says what comes next;
-    /// `cause` names the command.
+    /// Drains prefixes: one, by its text or an address in it, or all. The answer says what comes next; `permits` are
+    /// what the voters have granted for it.
     ///
     /// # Errors
     /// When the configuration has no such prefix.
-    pub fn drain(
-        &mut self,
-        config: &Config,
-        wanted: &str,
-        deadline: Option<Duration>,
-        reason: &str,
-        cause: CauseId,
-    ) -> Result<Told, String> {
+    pub fn drain(&mut self, config: &Config, wish: &Wish, permits: &Permits) -> Result<Told, String> {
+        let Wish { prefix: wanted, deadline, reason, force, cause } = wish;
         let prefixes = find(config, wanted)?;
         let now = Instant::now();
         let mut lines = Vec::new();
@@ -91,12 +104,12 @@ impl Drains {
             let patience = deadline.or_else(|| bounds.map(|drain| drain.deadline)).unwrap_or_default();
             let patience = patience.min(LONGEST);
             let order = Order {
-                reason: reason.to_owned(),
+                reason: reason.clone(),
                 begun: self.orders.get(prefix).map_or(now, |order| order.begun),
                 deadline: now + patience,
                 resumed: false,
-                force: false,
-                cause,
+                force: *force,
+                cause: *cause,
             };
             lines.push(format!(
                 "{prefix} drains: de-preferred, then withdrawn when its traffic is gone or after {} at the \
@@ -104,11 +117,40 @@ impl Drains {
                 duration::written(patience)
             ));
             self.orders.insert(*prefix, order);
+            if let Some(permit) = permits.get(&prefix.network()) {
+                self.held.permits.insert(prefix.network(), *permit);
+            }
         }
-        let words = if reason.is_empty() { wanted.to_owned() } else { format!("{wanted} ({reason})") };
+        let words = if reason.is_empty() { wanted.clone() } else { format!("{wanted} ({reason})") };
+        let words = if *force { format!("{words}, by force") } else { words };
         self.journal
-            .note(Some(cause), Event::Operator { command: "drain".to_owned(), words, accepted: true });
+            .note(Some(*cause), Event::Operator { command: "drain".to_owned(), words, accepted: true });
         Ok(self.settle("drain", &prefixes, lines))
+    }
+
+    /// The prefixes that an operator means.
+    ///
+    /// # Errors
+    /// When the configuration has none of them.
+    pub fn find(&self, config: &Config, wanted: &str) -> Result<Vec<AnycastPrefix>, String> {
+        find(config, wanted)
+    }
+
+    /// Whether it is drained already, with what that needs.
+    pub fn is_permitted(&self, prefix: &AnycastPrefix) -> bool {
+        self.orders.contains_key(prefix) && self.held.permits.contains_key(&prefix.network())
+    }
+
+    /// A number for a question to the voters.
+    pub fn next_request(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
+    }
+
+    /// The last question is answered, and the answer heeded.
+    pub fn handle_answer(&mut self) {
+        self.held.answered = self.requests;
+        self.hold();
     }
 
     /// Takes drains back.
@@ -157,9 +199,17 @@ impl Drains {
             lines.push(format!("note: {path} cannot be written ({error}): a restart will not know of this"));
         }
         self.handout.send_replace(Arc::new(self.orders.clone()));
+        self.hold();
         let prefixes: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
         let document = json!({ "command": command, "prefixes": prefixes, "survives_restart": kept.is_ok() });
         Told { text: lines.join("\n"), document }
+    }
+
+    /// Permits of what is not drained any more are given back.
+    fn hold(&mut self) {
+        let drained: Vec<_> = self.orders.keys().map(|prefix| prefix.network()).collect();
+        self.held.permits.retain(|prefix, _| drained.contains(prefix));
+        self.held_out.send_replace(Arc::new(self.held.clone()));
     }
 
     fn write(&self) -> io::Result<()> {
@@ -169,6 +219,7 @@ impl Drains {
             reason: order.reason.clone(),
             begun_ms: millis(wall - now.saturating_duration_since(order.begun)),
             deadline_ms: millis(wall + order.deadline.saturating_duration_since(now)),
+            permit: self.held.permits.get(&prefix.network()).map(|it| (it.incarnation, it.number)),
         });
         let kept: Vec<_> = kept.collect();
         atomic::write(&self.path, &serde_json::to_vec_pretty(&kept)?, || Ok(()), || Ok(()))
@@ -176,7 +227,7 @@ impl Drains {
 
     fn resume(&mut self, kept: &[Kept]) {
         let (now, wall) = (Instant::now(), millis(SystemTime::now()));
-        for Kept { prefix, reason, begun_ms, deadline_ms } in kept {
+        for Kept { prefix, reason, begun_ms, deadline_ms, permit } in kept {
             let Some(prefix) = prefix.parse().ok().and_then(AnycastPrefix::new) else { continue };
             let age = Duration::from_millis(wall.saturating_sub(*begun_ms)).min(LONGEST);
             let left = Duration::from_millis(deadline_ms.saturating_sub(wall)).min(LONGEST);
@@ -188,10 +239,14 @@ impl Drains {
                 force: false,
                 cause: self.ids.next_id(),
             };
+            if let Some((incarnation, number)) = *permit {
+                self.held.permits.insert(prefix.network(), PermitId { incarnation, number });
+            }
             info!(%prefix, reason, "still drained by an order given before this start");
             self.orders.insert(prefix, order);
         }
         self.handout.send_replace(Arc::new(self.orders.clone()));
+        self.hold();
     }
 }
 

@@ -1,6 +1,8 @@
 //! The life of the process after its start: signals, commands, and the order of its stop.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the clock of the process")]
 
+mod drain;
+
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,14 +10,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::drain::Asked;
+pub(super) use self::drain::Wish;
 use super::ApplianceError;
 use super::drains::Drains;
 use super::shutdown::{Request, Signals};
 use super::transaction::Transactions;
+use super::wiring::Desk;
 use crate::admin::{Ask, Command, Told};
 use crate::announce::AnnounceError;
 use crate::health::HealthError;
@@ -60,8 +66,10 @@ pub struct Appliance {
     /// Names for commands, and the last of them.
     pub(super) ids: CauseIds,
     pub(super) command: watch::Sender<Option<CauseId>>,
-    /// Where rows of ours are changed, while replication runs.
-    pub(super) writer: watch::Receiver<Option<mpsc::Sender<Write>>>,
+    /// Where replication is asked for something, while it runs.
+    pub(super) desk: watch::Receiver<Option<Desk>>,
+    /// The drain that the voters are asked about.
+    pub(super) asking: JoinSet<Asked>,
     pub(super) notify: Notify,
     /// Beats whenever the status is renewed: the control loop runs, and so do its runtime's timers.
     pub(super) heart: Heartbeat,
@@ -118,6 +126,7 @@ impl Appliance {
                     }
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
+                Some(Ok(asked)) = self.asking.join_next() => self.voted(asked),
                 fallen = self.tree.run() => if let Err(fallen) = fallen {
                     let why = fallen.to_string();
                     break Ending::Other(Err(ApplianceError::Failed { part: "admin", why }));
@@ -148,9 +157,8 @@ impl Appliance {
                 let back = self.transactions.rollback(to, allow_withdraw, now);
                 self.transacted("rollback", back, cause)
             }
-            Ask::Drain { prefix, deadline, reason } => {
-                let config = self.transactions.in_force().config();
-                self.drains.drain(config, &prefix, deadline, &reason, cause)
+            Ask::Drain { prefix, deadline, reason, force } => {
+                return self.drain(Wish { prefix, deadline, reason, force, cause }, reply);
             }
             Ask::Undrain { prefix } => {
                 self.drains.undrain(self.transactions.in_force().config(), &prefix, cause)
@@ -162,7 +170,7 @@ impl Appliance {
 
     /// Tells all POPs something; answered when it is on disk.
     fn note(&self, text: &str, reply: oneshot::Sender<Result<Told, String>>) {
-        let Some(writer) = self.writer.borrow().clone() else {
+        let Some(Desk { writer, .. }) = self.desk.borrow().clone() else {
             let why = "replication does not run here: `edgeproxy fleet` says why, if this POP belongs to one";
             return drop(reply.send(Err(why.to_owned())));
         };

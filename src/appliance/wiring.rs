@@ -37,12 +37,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, error, warn};
 
 mod backhaul;
 mod replication;
 mod restartable;
+
+pub(super) use self::replication::Desk;
 
 use super::ApplianceError;
 use super::drains::Drains;
@@ -82,6 +85,7 @@ use crate::proxy::report::Report;
 use crate::proxy::selfprobe::SelfProbes;
 use crate::proxy::totals::Totals;
 use crate::proxy::worker::Worker;
+use crate::replication::voters::Held;
 use crate::supervise::lease::Board;
 use crate::supervise::lease::paths::Paths;
 use crate::supervise::notify::Notify;
@@ -173,7 +177,8 @@ impl Appliance {
         let replicated = config.replication.clone().map(watch::channel);
         let (replicated, replication_config) = replicated.unzip();
         let (pop, pop_row) = watch::channel(Arc::new(reload::pop(&config)));
-        let (writer, row_writer) = watch::channel(None);
+        let (desk, asked_there) = watch::channel(None);
+        let (hold, held) = watch::channel(Arc::new(Held::default()));
         let fleet = watch::Sender::new(Arc::new(Fleet::default()));
         // Rooms → operators.
         let (told_of_fleet, fleet_status) = watch::channel(Arc::new(FleetStatus::default()));
@@ -273,7 +278,8 @@ impl Appliance {
             prefixes: prefix_status.clone(),
             stances: own_stances,
             heard: Arc::new(hear),
-            writer: Arc::new(writer),
+            held,
+            desk: Arc::new(desk),
             fleet: Arc::new(fleet),
             status: Arc::new(told_of_fleet),
         });
@@ -311,7 +317,7 @@ impl Appliance {
             Thread::spawn("addresses", move || async move { AddressKeeper::new(ends)?.run(stop).await })?;
 
         // Before the decision, which must not announce what is drained, however long the disk takes.
-        let drains = Drains::open(&state, orders, journal.clone(), CauseIds::new(epoch, 2));
+        let drains = Drains::open(&state, orders, hold, journal.clone(), CauseIds::new(epoch, 2));
         let ids = CauseIds::new(epoch, 3);
 
         let stop = stop_routing.clone();
@@ -395,7 +401,8 @@ impl Appliance {
             drains,
             ids,
             command,
-            writer: row_writer,
+            desk: asked_there,
+            asking: JoinSet::new(),
             notify,
             heart,
             watchdog,

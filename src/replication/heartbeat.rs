@@ -183,6 +183,13 @@ impl Heartbeats {
         Some(Heard { own: own.name(), members, pops: self.peers.iter().filter_map(of).collect() })
     }
 
+    /// When a POP was heard last, and how it stands.
+    #[must_use]
+    pub fn of(&self, peer: &Origin) -> Option<(Instant, &BTreeMap<IpNetwork, Stance>)> {
+        let peer = self.peers.get(peer)?;
+        Some((peer.at?, &peer.of))
+    }
+
     /// Those that announce a prefix as far as they say themselves, and are there.
     pub fn announcing(&self, prefix: IpNetwork, now: Instant) -> impl Iterator<Item = &Origin> {
         let there =

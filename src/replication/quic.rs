@@ -22,6 +22,7 @@ use super::identity::Identity;
 use super::identity::verifier::sentence;
 use super::merge::Offer;
 use super::version::{Known, Origin};
+use super::voters::PermitId;
 use crate::config::pop_certificate::Authorities;
 
 /// Strangers whose handshake is under way. One more is not answered.
@@ -96,7 +97,8 @@ pub enum Heard {
     },
     Permitted {
         peer: Origin,
-        word: Vec<u8>,
+        permit: PermitId,
+        word: Option<Vec<u8>>,
     },
 }
 

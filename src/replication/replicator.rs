@@ -1,8 +1,10 @@
 //! Drives replication: connections, the disk, the time, and what this POP has to say.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the clock and the connections of replication")]
 
+mod acting;
 mod beating;
 mod link;
+mod permits;
 mod saying;
 mod show;
 mod ways;
@@ -20,18 +22,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::link::Link;
+pub use self::permits::PermitRequest;
+use self::permits::Permitting;
 use super::ReplicationError;
 use super::dial::Dials;
 use super::frame::Request;
 use super::heartbeat::{self, Heartbeats};
 use super::identity::{Identity, Notary};
 use super::merge::Limits;
-use super::quic::{Door, Heard, Served, ask};
+use super::quic::{Door, Heard, Served};
 use super::record::Change;
-use super::replica::{Effect, Replica, Ticket, Unwritten};
+use super::replica::{Replica, Ticket, Unwritten};
 use super::store::{Loaded, Missed, Work};
-use super::tables::{POPS, Projection};
+use super::tables::Projection;
 use super::version::{Origin, Point};
+use super::voters::{Held, Holder, Voter};
 use crate::catalog::fleet::{Fleet, Pop};
 use crate::catalog::stance::{self, Stances};
 use crate::catalog::view::{Sources, Verdicts};
@@ -77,6 +82,9 @@ pub struct Ends {
     pub stances: watch::Receiver<Arc<Stances>>,
     pub heard: Arc<watch::Sender<Arc<stance::Heard>>>,
     pub writes: mpsc::Receiver<Write>,
+    /// Who wants to drain, and what is drained.
+    pub permits: mpsc::Receiver<PermitRequest>,
+    pub held: watch::Receiver<Arc<Held>>,
     pub work: mpsc::Sender<Work>,
     pub missed: watch::Receiver<Missed>,
     pub fleet: Arc<watch::Sender<Arc<Fleet>>>,
@@ -94,6 +102,7 @@ pub struct Replicator {
     tell: mpsc::Sender<Heard>,
     _accepting: Task<()>,
     heartbeats: Heartbeats,
+    permitting: Permitting,
     dials: Dials,
     links: BTreeMap<Origin, Link>,
     /// Why the last attempt to reach somebody failed.
@@ -160,9 +169,16 @@ impl Replicator {
         let unkept = loaded.damaged.iter().filter_map(|name| Origin::new(name)).collect();
         info!(listen = %config.listen, fleet = config.fleet, pop = %origin, "replication runs");
         let stances = ends.stances.borrow_and_update().clone();
+        // Promises that may be older than what was promised are no promises.
+        let reliable = !loaded.fresh && loaded.set_aside.is_none();
+        let voter = Voter::new(loaded.slots.get(permits::SLOT).filter(|_| reliable).map(Vec::as_slice));
+        let incarnation = replica.ledger().head(&origin).map_or(0, |signed| signed.head.point.incarnation);
+        let held = ends.held.borrow_and_update().permits.clone();
+        let holder = Holder::new(permits::voters(&config.voters), incarnation, held);
         let mut replicator = Self {
             ends,
             heartbeats: Heartbeats::new(stances, now),
+            permitting: Permitting::new(voter, holder, now),
             identity,
             replica,
             door,
@@ -217,6 +233,9 @@ impl Replicator {
                     self.tickets.insert(Ticket(self.ticket), write.done);
                     self.replica.handle_write(Ticket(self.ticket), write.changes);
                 }
+                Some(request) = self.ends.permits.recv() => self.want_permits(request),
+                Ok(()) = self.ends.held.changed() => self.hold(Instant::now()),
+                result = self.permitting.saved() => self.kept(result),
                 changed = self.ends.config.changed() => {
                     if changed.is_ok() {
                         self.reconfigure(Instant::now())?;
@@ -244,7 +263,7 @@ impl Replicator {
 
     fn next_deadline(&self) -> Instant {
         let mut deadline = self.replica.next_deadline().min(self.tell_at).min(self.resolve_at);
-        deadline = deadline.min(self.heartbeats.next_deadline());
+        deadline = deadline.min(self.heartbeats.next_deadline()).min(self.permitting.next_deadline());
         if self.dirty {
             deadline = deadline.min(self.publish_at);
         }
@@ -260,6 +279,7 @@ impl Replicator {
             self.act(effect, now);
         }
         self.beat(now);
+        self.permit(now);
         while let Some((peer, address)) = self.dials.poll_dial(now) {
             match self.door.dial(&peer, address, &self.identity) {
                 Ok(dial) => drop(self.asked.spawn(dial)),
@@ -337,7 +357,8 @@ impl Replicator {
                     }
                 }
             }
-            Heard::Permit { .. } | Heard::Permitted { .. } => {}
+            Heard::Permit { peer, word, answer } => self.vote(&peer, &word, answer, now),
+            Heard::Permitted { peer, permit, word } => self.permitted(&peer, permit, word.as_deref()),
         }
     }
 
@@ -366,86 +387,8 @@ impl Replicator {
         self.dirty = true;
     }
 
-    fn act(&mut self, effect: Effect, now: Instant) {
-        match effect {
-            Effect::Push { to, spread, offer } => {
-                let Some(connection) = self.connection(&to) else { return };
-                if self.asked.len() < MOST_ASKED {
-                    let octets = Request::Push { spread, offer: (*offer).clone() }.octets();
-                    self.asked.spawn(ask::push(connection, octets.into()));
-                }
-            }
-            Effect::Compare { with, buckets, yours } => {
-                let Some(connection) = self.connection(&with) else { return };
-                let tell = self.tell.clone();
-                self.asked.spawn(async move {
-                    if let Some(known) = ask::compare(connection, Request::Compare { buckets, yours }).await {
-                        let _ = tell.send(Heard::Compared { peer: with, known }).await;
-                    }
-                });
-            }
-            Effect::Fetch { from, origin, have } => {
-                let (tell, connection) = (self.tell.clone(), self.connection(&from));
-                let limits = limits(&self.config);
-                self.asked.spawn(async move {
-                    let result = match connection {
-                        Some(connection) => ask::fetch(connection, origin.clone(), have, limits).await,
-                        None => Err(BUSY),
-                    };
-                    let _ = tell.send(Heard::Fetched { peer: from, origin, result }).await;
-                });
-            }
-            Effect::Persist { offer, gone } => {
-                let (done, persisted) = oneshot::channel();
-                let work = Work::Own { head: offer.head, rows: offer.rows, gone, done };
-                self.persisting = Some(persisted);
-                // What cannot be sent drops `done`, and that is heard as a failure.
-                if let Err(error) = self.ends.work.try_send(work) {
-                    debug!("the disk does not take our rows: {error}");
-                }
-            }
-            Effect::Keep { head, whole, rows, gone } => {
-                let origin = head.head.origin.clone();
-                let work = Work::Remote { head, rows, whole, gone };
-                if self.unkept.contains(&origin) || self.ends.work.try_send(work).is_err() {
-                    self.unkept.insert(origin);
-                }
-            }
-            Effect::Written { ticket, result } => {
-                if let Some(done) = self.tickets.remove(&ticket) {
-                    done(result);
-                } else if let Err(error) = result {
-                    warn!("what this POP has to say is not written: {error}");
-                }
-            }
-            Effect::Changed { origin, applied } => {
-                self.projection.handle_changed(&origin, &applied);
-                self.dirty = true;
-                if origin == *self.replica.origin() {
-                    self.say();
-                } else if applied.rows.iter().any(|row| row.key.table == POPS) {
-                    self.members();
-                    self.resolve_at = self.resolve_at.min(now + HEARD_OF);
-                }
-            }
-        }
-    }
-
     fn connection(&self, peer: &Origin) -> Option<quinn::Connection> {
         self.links.get(peer).map(|link| link.connection.clone())
-    }
-
-    /// Sends whole origins to the disk again, as many as it takes.
-    fn keep_again(&mut self) {
-        while let Some(origin) = self.unkept.first().cloned() {
-            if let Some(offer) = self.replica.ledger().lacking(&origin, None) {
-                let work = Work::Remote { head: offer.head, rows: offer.rows, whole: true, gone: Vec::new() };
-                if self.ends.work.try_send(work).is_err() {
-                    return;
-                }
-            }
-            self.unkept.remove(&origin);
-        }
     }
 
     fn reconfigure(&mut self, now: Instant) -> Result<(), ReplicationError> {
@@ -455,6 +398,7 @@ impl Replicator {
         self._accepting = Task::spawn("accept", self.door.accept(Arc::clone(identity.authorities())));
         self.replica.trust_mut().renew(Arc::clone(&identity));
         self.replica.limit(limits(&config));
+        self.permitting.reconfigure(permits::voters(&config.voters));
         (self.identity, self.config) = (identity, config);
         self.members();
         self.resolve(now);

@@ -7,9 +7,11 @@ use serde::Deserialize;
 
 use super::values::duration;
 use super::{EdgeProxyConfig, Host, Link, LinkEnd, Scenario};
+use crate::service::ServiceConfig;
 
 /// The router that they all hang on.
 const CORE: &str = "core";
+const CLIENT: &str = "client";
 const MOST: u8 = 64;
 
 /// Adds to a scenario the hosts `pop1`, `pop2`, … and a router between them. Each runs edgeproxy, which is not started.
@@ -19,6 +21,12 @@ const MOST: u8 = 64;
 pub struct Fleet {
     /// 2 to 64.
     pub pops: u8,
+    /// Each announces the prefix to the router, which runs BIRD, as long as its service `web` answers; the smaller its
+    /// number, the more it is preferred. A host `client` hangs on the router as well; whatever it sends to
+    /// 198.51.100.1:7 is answered by the POP it comes to, served or not. All know each other from the start, and the
+    /// first three are voters.
+    #[serde(default)]
+    pub anycast: bool,
 }
 
 /// What is done to them.
@@ -76,7 +84,17 @@ impl Fleet {
         if !(2..=MOST).contains(&self.pops) {
             return Err(format!("a fleet has 2 to {MOST} POPs, not {}", self.pops));
         }
-        scenario.hosts.insert(CORE.to_owned(), Host { forward: true, ..Host::default() });
+        scenario.hosts.insert(CORE.to_owned(), self.core()?);
+        if self.anycast {
+            let client = Host { routes: vec!["default via 10.77.0.9".to_owned()], ..Host::default() };
+            scenario.hosts.insert(CLIENT.to_owned(), client);
+            let end = |host: &str, interface: &str, last: u8| LinkEnd {
+                host: host.to_owned(),
+                interface: interface.to_owned(),
+                addresses: vec![format!("10.77.0.{last}/24")],
+            };
+            scenario.links.push(Link { ends: [end(CLIENT, "core0", 1), end(CORE, "client-0", 9)] });
+        }
         for (number, name) in (1..=self.pops).zip(self.names()) {
             let edgeproxy = EdgeProxyConfig {
                 config: self.configuration(number),
@@ -87,6 +105,7 @@ impl Fleet {
             };
             let host = Host {
                 routes: vec![format!("10.77.0.0/16 via 10.77.{number}.9")],
+                services: if self.anycast { services(&name)? } else { Vec::new() },
                 edgeproxy: Some(edgeproxy),
                 ..Host::default()
             };
@@ -103,24 +122,49 @@ impl Fleet {
         Ok(())
     }
 
+    fn core(self) -> Result<Host, String> {
+        if !self.anycast {
+            return Ok(Host { forward: true, ..Host::default() });
+        }
+        let neighbor = |number: u8| format!("{{ name: pop{number}, address: 10.77.{number}.1, asn: 64512 }}");
+        let neighbors: Vec<String> = (1..=self.pops).map(neighbor).collect();
+        let neighbors = neighbors.join(", ");
+        read(&format!(
+            "forward: true\nbird: {{ asn: 64500, router_id: 10.77.0.9, neighbors: [{neighbors}] }}\n"
+        ))
+    }
+
     fn configuration(self, number: u8) -> String {
-        let known = |other: &u8| *other != number && (number <= 2 || *other == 1);
+        let known = |other: &u8| *other != number && (self.anycast || number <= 2 || *other == 1);
         let peer = |other: u8| {
             format!("    - {{ pop: pop{other}, region: eu, address: \"10.77.{other}.1:4002\" }}\n")
+        };
+        let (bgp, prefix, check, voters) = if self.anycast {
+            (
+                format!("{{ name: core, address: 10.77.{number}.9, asn: 64500, connect_retry: 1s }}"),
+                format!(
+                    ", attributes: {{ med: {number}0 }}, damping: {{ min_up: 200ms, max_dwell: 1s, decay: 2s }}"
+                ),
+                "{ http: { path: / }, interval: 200ms, fast_interval: 50ms, timeout: 150ms }",
+                ", voters: [pop1, pop2, pop3]",
+            )
+        } else {
+            let nobody = format!("{{ name: nobody, address: 10.77.{number}.99, asn: 64500 }}");
+            (nobody, String::new(), "{ tcp: {}, interval: 5s }", "")
         };
         let peers: String = (1..=self.pops).filter(known).map(peer).collect();
         format!(
             "generation: 1
 pop: {{ id: pop{number}, region: eu }}
 proxy: {{ workers: 1 }}
-bgp: {{ asn: 64512, router_id: 10.77.{number}.1, neighbors: [{{ name: nobody, address: 10.77.{number}.99, asn: 64500 }}] }}
+bgp: {{ asn: 64512, router_id: 10.77.{number}.1, neighbors: [{bgp}] }}
 anycast:
-  - {{ prefix: 198.51.100.0/24, addresses: [198.51.100.1], services: [web] }}
+  - {{ prefix: 198.51.100.0/24, addresses: [198.51.100.1], services: [web]{prefix} }}
 services:
   - name: web
     backends: [{{ id: web-{number}, address: 127.0.0.1, port: 8080 }}]
-    health: {{ tcp: {{}}, interval: 5s }}
-fleet: {{ name: example }}
+    health: {check}
+fleet: {{ name: example{voters} }}
 replication:
   certificate: id/pop.pem
   key: id/pop.key
@@ -130,6 +174,17 @@ replication:
 {peers}"
         )
     }
+}
+
+/// What answers whoever comes to a POP, and what its check asks.
+fn services(name: &str) -> Result<Vec<ServiceConfig>, String> {
+    read(&format!(
+        "[{{ name: {name}, kind: udp-echo, listen: [\"198.51.100.1:7\"] }}, {{ name: web, kind: http, listen: [\"127.0.0.1:8080\"] }}]"
+    ))
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -64,6 +64,20 @@ pub fn fleet(it: &FleetStatus) -> String {
     for (pop, error) in unreached {
         let _ = writeln!(screen, "{pop} is not reached: {error}");
     }
+    if !it.voters.is_empty() {
+        let _ = writeln!(screen, "Voters: {}.", it.voters.join(", "));
+    }
+    for promise in &it.promises {
+        let _ =
+            writeln!(screen, "{} may drain {} (permit {}).", promise.holder, promise.prefix, promise.permit);
+    }
+    if !it.unheard.is_empty() {
+        let _ = writeln!(
+            screen,
+            "This voter has lost its promises, and grants no permit before {} said what they hold.",
+            it.unheard.join(", ")
+        );
+    }
     for alarm in &it.alarms {
         let by = alarm.by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
         let _ = writeln!(screen, "ALARM {} ({} ago{by}): {}", alarm.pop, age(alarm.age_ms), alarm.words);

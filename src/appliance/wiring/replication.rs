@@ -15,14 +15,17 @@ use crate::config::replication::Replication;
 use crate::observe::status::PrefixStatus;
 use crate::observe::status::fleet::FleetStatus;
 use crate::replication::ReplicationError;
-use crate::replication::replicator::{self, Replicator, Write};
+use crate::replication::replicator::{self, PermitRequest, Replicator, Write};
 use crate::replication::store;
+use crate::replication::voters::Held;
 use crate::supervise::thread::Thread;
 
 /// Writes to the disk that wait; own ones wait for those before them.
 const WORK: usize = 64;
 /// Changes of rows that wait; more are told that replication is busy.
 const WRITES: usize = 256;
+/// Drains that wait; they are asked for one after the other.
+const PERMITS: usize = 4;
 /// How long the threads may take to end.
 const END: Duration = Duration::from_secs(2);
 
@@ -37,16 +40,26 @@ pub(super) struct Ends {
     pub(super) prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
     pub(super) stances: watch::Receiver<Arc<Stances>>,
     pub(super) heard: Arc<watch::Sender<Arc<Heard>>>,
-    /// Where rows of ours are changed, while replication runs.
-    pub(super) writer: Arc<watch::Sender<Option<mpsc::Sender<Write>>>>,
+    pub(super) held: watch::Receiver<Arc<Held>>,
+    /// Where replication is asked for something, while it runs.
+    pub(super) desk: Arc<watch::Sender<Option<Desk>>>,
     pub(super) fleet: Arc<watch::Sender<Arc<Fleet>>>,
     pub(super) status: Arc<watch::Sender<Arc<FleetStatus>>>,
+}
+
+/// Where replication is asked for something.
+#[derive(Clone)]
+pub(in crate::appliance) struct Desk {
+    /// Rows of ours are changed.
+    pub(in crate::appliance) writer: mpsc::Sender<Write>,
+    /// Permits to drain.
+    pub(in crate::appliance) permits: mpsc::Sender<PermitRequest>,
 }
 
 /// Runs both threads until they are told to stop, or one of them ends.
 pub(super) async fn run(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationError> {
     let ended = live(ends.clone(), stop).await;
-    ends.writer.send_replace(None);
+    ends.desk.send_replace(None);
     if let Err(error) = &ended {
         let (fleet, error) = (ends.config.borrow().fleet.clone(), Some(error.to_string()));
         ends.status.send_replace(Arc::new(FleetStatus { fleet, error, ..FleetStatus::default() }));
@@ -58,6 +71,7 @@ async fn live(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationErro
     let (store, loaded) = store::open(&ends.state.join("replication"))?;
     let (work, to_do) = mpsc::channel(WORK);
     let (writer, writes) = mpsc::channel(WRITES);
+    let (permits, wanted) = mpsc::channel(PERMITS);
     let inputs = replicator::Ends {
         config: ends.config,
         pop: ends.pop,
@@ -67,6 +81,8 @@ async fn live(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationErro
         stances: ends.stances,
         heard: ends.heard,
         writes,
+        permits: wanted,
+        held: ends.held,
         work,
         missed: store.missed(),
         fleet: ends.fleet,
@@ -81,7 +97,7 @@ async fn live(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationErro
             "replication",
             move || async move { Replicator::open(inputs, loaded)?.run(end).await },
         )?;
-    ends.writer.send_replace(Some(writer));
+    ends.desk.send_replace(Some(Desk { writer, permits }));
     let first = tokio::select! {
         ended = &mut talker => ended?,
         ended = &mut keeper => ended?.map_err(ReplicationError::from),

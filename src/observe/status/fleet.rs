@@ -32,6 +32,12 @@ pub struct FleetStatus {
     pub unverified: u64,
     pub fetched: u64,
     pub compared: u64,
+    /// POPs that grant permits to drain.
+    pub voters: Vec<String>,
+    /// What this POP has promised as a voter.
+    pub promises: Vec<PromiseStatus>,
+    /// Those that have to say what they hold before this voter promises anything, as it has lost what it had promised.
+    pub unheard: Vec<String>,
     pub members: Vec<MemberStatus>,
     pub alarms: Vec<FleetAlarm>,
 }
@@ -52,13 +58,16 @@ pub struct MemberStatus {
     pub point: Option<String>,
     pub rows: u64,
     pub octets: u64,
+    /// How long ago it said last how it stands for its prefixes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<u64>,
     /// How many of our versions it lacked when it last asked; none if it never did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<u64>,
     /// What its operator has to say to all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Prefixes that it announces.
+    /// Prefixes that it announces, with the state if that is another: as it says itself, or as it wrote last.
     pub announces: Vec<String>,
     /// Days until the certificate ends that it signs with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +75,14 @@ pub struct MemberStatus {
     /// Why the last attempt to reach it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A POP may drain a prefix, as far as this voter goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct PromiseStatus {
+    pub prefix: String,
+    pub holder: String,
+    pub permit: String,
 }
 
 /// Something that an operator should look at.

@@ -2,11 +2,15 @@
 
 use std::time::{Instant, SystemTime};
 
+use ipnetwork::IpNetwork;
+
+use super::super::voters::PermitId;
 use super::Replicator;
 use crate::catalog::fleet::Announcement;
+use crate::catalog::stance::Stance;
 use crate::config::x509;
 use crate::observe::status::PrefixStatus;
-use crate::observe::status::fleet::{FleetAlarm, FleetStatus, MemberStatus};
+use crate::observe::status::fleet::{FleetAlarm, FleetStatus, MemberStatus, PromiseStatus};
 
 /// As others are told of it.
 pub(super) fn announcement(prefix: &PrefixStatus) -> Announcement {
@@ -51,12 +55,20 @@ impl Replicator {
             unverified: counts.unverified,
             fetched: counts.fetched,
             compared: counts.compared,
-            members: self.shown_members(),
+            voters: self.config.voters.clone(),
+            promises: self.permitting.voter().promises().map(promise).collect(),
+            unheard: if self.config.voters.iter().any(|voter| voter == own.as_str()) {
+                let unheard = self.permitting.voter().unheard(&self.members_of_fleet());
+                unheard.iter().map(ToString::to_string).collect()
+            } else {
+                Vec::new()
+            },
+            members: self.shown_members(now),
             alarms: self.replica.alarms().map(alarm).collect(),
         }
     }
 
-    fn shown_members(&self) -> Vec<MemberStatus> {
+    fn shown_members(&self, now: Instant) -> Vec<MemberStatus> {
         let (ledger, own) = (self.replica.ledger(), self.replica.origin());
         let mut names: Vec<&str> = self.config.peers.iter().map(|peer| peer.pop.as_str()).collect();
         names.extend(self.projection.fleet().pops.keys().map(|name| &**name));
@@ -71,8 +83,18 @@ impl Replicator {
             let link = self.links.get(&origin);
             let ours = ledger.head(own).map_or(0, |signed| signed.head.point.version);
             let lacks = self.replica.acknowledged(&origin);
-            let announces = member.into_iter().flat_map(|member| &member.announcements);
-            let announced = announces.filter(|(_, it)| it.state != "withdrawn");
+            let heard = self.heartbeats.of(&origin);
+            let announces = match &heard {
+                Some((_, stances)) => {
+                    stances.iter().filter_map(|(prefix, stance)| announced(*prefix, stance)).collect()
+                }
+                None => member
+                    .into_iter()
+                    .flat_map(|member| &member.announcements)
+                    .filter(|(_, it)| it.state != "withdrawn")
+                    .map(|(prefix, _)| prefix.to_string())
+                    .collect(),
+            };
             Some(MemberStatus {
                 pop: (*name).to_owned(),
                 region: pop
@@ -88,12 +110,26 @@ impl Replicator {
                 octets: signed.map_or(0, |signed| signed.head.weight),
                 lacks: lacks.map(|known| ours.saturating_sub(known.point.version)),
                 note: member.and_then(|member| member.note.as_deref().map(str::to_owned)),
-                announces: announced.map(|(prefix, _)| prefix.to_string()).collect(),
+                heard_ms: heard.map(|(at, _)| now.saturating_duration_since(at).as_millis() as u64),
+                announces,
                 certificate_days: signed.and_then(|signed| x509::not_after(&signed.certificate)).map(days),
                 error: if link.is_some() { None } else { self.unreached.get(&origin).cloned() },
             })
         };
         names.iter().filter(|name| **name != own.as_str()).filter_map(shown).collect()
+    }
+}
+
+fn promise((prefix, holder, permit): (IpNetwork, &super::Origin, PermitId)) -> PromiseStatus {
+    PromiseStatus { prefix: prefix.to_string(), holder: holder.to_string(), permit: permit.to_string() }
+}
+
+fn announced(prefix: IpNetwork, stance: &Stance) -> Option<String> {
+    match stance {
+        Stance::Announced => Some(prefix.to_string()),
+        Stance::Draining => Some(format!("{prefix} (draining)")),
+        Stance::Held(_) => Some(format!("{prefix} (held)")),
+        Stance::Failed(_) | Stance::Withdrawn => None,
     }
 }
 
