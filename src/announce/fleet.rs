@@ -155,11 +155,11 @@ impl FleetFact {
         shared.then(|| Hold::Shared { what: own.what.clone(), others: same })
     }
 
-    fn others<'a>(
-        &'a self,
+    fn others(
+        &self,
         now: Instant,
         heard: fn(&HeardOf, Instant) -> bool,
-    ) -> impl Iterator<Item = (&'a Arc<str>, Option<&'a Stance>)> {
+    ) -> impl Iterator<Item = (&Arc<str>, Option<&Stance>)> {
         let heard = self.heard.pops.iter().filter(move |(_, pop)| heard(pop, now));
         heard.map(|(name, pop)| (name, pop.of.get(&self.prefix)))
     }

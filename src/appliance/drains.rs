@@ -301,7 +301,20 @@ mod tests {
 
     fn open(state: &Path) -> (Drains, watch::Receiver<Arc<ledger::Drains>>) {
         let (handout, orders) = watch::channel(Arc::default());
-        (Drains::open(state, handout, Journal::new(16).0, CauseIds::new(1, 2)), orders)
+        let held = watch::channel(Arc::default()).0;
+        (Drains::open(state, handout, held, Journal::new(16).0, CauseIds::new(1, 2)), orders)
+    }
+
+    fn wish(prefix: &str, deadline: Option<Duration>, reason: &str) -> Wish {
+        let (prefix, reason) = (prefix.to_owned(), reason.to_owned());
+        Wish { prefix, deadline, reason, force: false, cause: CauseId::default() }
+    }
+
+    fn permits() -> Permits {
+        let permit = PermitId { incarnation: 3, number: 4 };
+        [("198.51.100.0/24", permit), ("203.0.113.0/24", permit)]
+            .map(|(prefix, permit)| (prefix.parse().unwrap(), permit))
+            .into()
     }
 
     fn drained(orders: &watch::Receiver<Arc<ledger::Drains>>) -> Vec<String> {
@@ -312,16 +325,17 @@ mod tests {
     fn orders_outlive_the_process_and_the_configuration_that_ends_their_prefix_ends_them() {
         let disk = tempfile::tempdir().unwrap();
         let (mut drains, _) = open(disk.path());
-        drains
-            .drain(&config(BOTH), "all", Some(Duration::from_secs(60)), "new disks", CauseId::default())
-            .unwrap();
+        let new_disks = wish("all", Some(Duration::from_secs(60)), "new disks");
+        drains.drain(&config(BOTH), &new_disks, &permits()).unwrap();
         let (mut drains, orders) = open(disk.path());
+        assert_eq!(drains.held.permits, permits());
         let order = orders.borrow().values().next().unwrap().clone();
         assert!(order.resumed && order.reason == "new disks");
         let left = order.deadline.saturating_duration_since(Instant::now());
         assert!((50..=60).contains(&left.as_secs()), "{left:?}");
         drains.follow(&config("[198.51.100.0/24]"));
         assert_eq!(drained(&orders), ["198.51.100.0/24"]);
+        assert_eq!(drains.held.permits.len(), 1, "a permit ends with its drain");
         assert_eq!(drained(&open(disk.path()).1), ["198.51.100.0/24"]);
     }
 
@@ -329,7 +343,8 @@ mod tests {
     fn no_deadline_is_longer_than_told_whatever_was_asked_for_and_whatever_the_clock_says() {
         let disk = tempfile::tempdir().unwrap();
         let (mut drains, orders) = open(disk.path());
-        let told = drains.drain(&config(BOTH), "all", Some(Duration::MAX), "", CauseId::default()).unwrap();
+        let told =
+            drains.drain(&config(BOTH), &wish("all", Some(Duration::MAX), ""), &Permits::new()).unwrap();
         assert!(told.text.contains("after 24h"), "{}", told.text);
         let longest = |orders: &watch::Receiver<Arc<ledger::Drains>>| {
             orders.borrow().values().all(|order| order.deadline <= Instant::now() + LONGEST)
@@ -350,7 +365,7 @@ mod tests {
         let (_drains, orders) = open(disk.path());
         assert_eq!(drained(&orders), [""; 0]);
         let (mut drains, orders) = open(&disk.path().join("missing"));
-        let told = drains.drain(&config(BOTH), "203.0.113.0/24", None, "", CauseId::default()).unwrap();
+        let told = drains.drain(&config(BOTH), &wish("203.0.113.0/24", None, ""), &Permits::new()).unwrap();
         assert!(told.text.contains("a restart will not know of this"), "{}", told.text);
         assert_eq!(
             (drained(&orders), &told.document["survives_restart"]),

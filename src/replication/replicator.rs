@@ -235,7 +235,7 @@ impl Replicator {
                 }
                 Some(request) = self.ends.permits.recv() => self.want_permits(request),
                 Ok(()) = self.ends.held.changed() => self.hold(Instant::now()),
-                result = self.permitting.saved() => self.kept(result),
+                result = self.permitting.saved() => self.kept(&result),
                 changed = self.ends.config.changed() => {
                     if changed.is_ok() {
                         self.reconfigure(Instant::now())?;
@@ -351,10 +351,11 @@ impl Replicator {
             }
             Heard::Datagram { peer, id, octets } => {
                 let is_present = self.links.get(&peer).is_some_and(|link| link.id == id);
-                if is_present && octets.first() == Some(&heartbeat::KIND) {
-                    if let Err(error) = self.heartbeats.handle_datagram(&peer, &octets, now) {
-                        debug!(%peer, "a heartbeat: {error}");
-                    }
+                if is_present
+                    && octets.first() == Some(&heartbeat::KIND)
+                    && let Err(error) = self.heartbeats.handle_datagram(&peer, &octets, now)
+                {
+                    debug!(%peer, "a heartbeat: {error}");
                 }
             }
             Heard::Permit { peer, word, answer } => self.vote(&peer, &word, answer, now),

@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(6);
 const REDIAL: Duration = Duration::from_millis(300);
 
 /// Something that happens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub enum Happens {
     Fail { pop: usize, proven: bool },
     Mend { pop: usize },
@@ -53,6 +53,9 @@ struct Pop {
     judge_at: Instant,
 }
 
+/// When it arrives, a number, from whom, to whom, over which connection.
+type Letter = (Instant, u64, usize, usize, u64, Vec<u8>);
+
 /// A fleet.
 pub struct World {
     now: Instant,
@@ -65,7 +68,7 @@ pub struct World {
     cut_since: BTreeMap<(usize, usize), Instant>,
     connected: BTreeMap<(usize, usize), u64>,
     joins_at: BTreeMap<(usize, usize), Instant>,
-    mail: BinaryHeap<std::cmp::Reverse<(Instant, u64, usize, usize, u64, Vec<u8>)>>,
+    mail: BinaryHeap<std::cmp::Reverse<Letter>>,
     letters: u64,
     plan: Plan,
     ids: CauseIds,

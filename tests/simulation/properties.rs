@@ -182,6 +182,7 @@ impl Look<'_> {
             State::Withdrawn => return self.drain_as_expected(anycast, history),
             State::Announced => (Preference::Normal, Attributes::default()),
             State::Degraded => (Preference::Degraded, anycast.degrade.clone()),
+            State::Held => return Err("is held, and there is no fleet".to_owned()),
             State::Draining => {
                 let mut added = anycast.drain.attributes.clone();
                 added.communities.push(Community::GRACEFUL_SHUTDOWN);

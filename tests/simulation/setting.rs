@@ -110,6 +110,7 @@ impl Setting {
             attributes: Attributes { med: Some(0), ..Attributes::default() },
             degrade: Attributes { prepend: 3, communities: vec![Community(7)], ..Attributes::default() },
             drain: prefix.drain.clone(),
+            min_announcers: 1,
             damping: damping(prefix.damping),
         }
     }

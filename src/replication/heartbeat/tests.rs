@@ -34,11 +34,11 @@ impl Pair {
 
     fn carry(&mut self, lost: [bool; 2]) {
         for _ in 0..10 {
-            for from in 0..2 {
+            for (from, lost) in lost.into_iter().enumerate() {
                 let name = self.ends[from].0.clone();
                 self.ends[from].1.handle_timeout(self.now);
                 while let Some((_, octets)) = self.ends[from].1.poll_transmit() {
-                    if !lost[from] {
+                    if !lost {
                         self.ends[1 - from].1.handle_datagram(&name, &octets, self.now).unwrap();
                     }
                 }
@@ -135,10 +135,10 @@ proptest! {
             _ => Stance::Failed(failure.clone()),
         };
         let prefix = |number: u32| -> IpNetwork {
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 format!("10.{}.{}.0/24", number >> 8, number & 255).parse().unwrap()
             } else {
-                format!("2001:db8:{number:x}::/{}", if number % 3 == 0 { 48 } else { 128 }).parse().unwrap()
+                format!("2001:db8:{number:x}::/{}", if number.is_multiple_of(3) { 48 } else { 128 }).parse().unwrap()
             }
         };
         let of: BTreeMap<_, _> = of.into_iter().map(|(number, kind)| (prefix(number), stance(kind))).collect();

@@ -147,14 +147,14 @@ impl Replicator {
     }
 
     /// The disk has kept the promises, or not.
-    pub(super) fn kept(&mut self, result: Result<(), String>) {
+    pub(super) fn kept(&mut self, result: &Result<(), String>) {
         self.permitting.saving = None;
-        if let Err(error) = &result {
+        if let Err(error) = result {
             warn!("promises of this voter are not kept: {error}");
             self.permitting.dirty = true;
         }
         for (answer, reply) in self.permitting.saved_with.drain(..) {
-            let reply = match (&result, reply) {
+            let reply = match (result, reply) {
                 (Err(error), Reply::Granted) => {
                     Reply::Refused(format!("its disk does not keep promises: {error}"))
                 }
