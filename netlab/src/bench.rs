@@ -14,6 +14,7 @@ pub mod link;
 pub mod load;
 pub mod measure;
 pub mod peer;
+pub mod replication;
 pub mod results;
 pub mod usage;
 

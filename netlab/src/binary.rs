@@ -20,6 +20,15 @@ pub fn edgeproxy() -> io::Result<PathBuf> {
     find("edgeproxy", "EDGEPROXY_BIN", "cargo build -p edgeproxy")
 }
 
+/// What `netlab bench replication` measures: `REPLICATION_BENCH_BIN`, or the one among the examples beside this process.
+///
+/// # Errors
+/// When it is not there, with what to do.
+pub fn replication_bench() -> io::Result<PathBuf> {
+    let build = "cargo build --release -p edgeproxy --example replication_bench";
+    find("examples/replication_bench", "REPLICATION_BENCH_BIN", build)
+}
+
 fn find(name: &str, variable: &str, build: &str) -> io::Result<PathBuf> {
     if let Some(named) = env::var_os(variable) {
         // A command of the lab may start in another directory.

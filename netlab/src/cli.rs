@@ -89,6 +89,7 @@ fn obey(command: Command) -> Result<bool, String> {
                 if folder == "benches" {
                     println!("  {PROXY:<14} {}", bench::ABOUT);
                     println!("  {BACKHAUL:<14} {}", bench::backhaul::ABOUT);
+                    println!("  {REPLICATION:<14} {}", bench::replication::ABOUT);
                 }
             }
             Ok(true)
@@ -115,8 +116,12 @@ fn obey(command: Command) -> Result<bool, String> {
             let run = |work: &Path| bench::backhaul::run(&options, work, output.verbose);
             bench_program(BACKHAUL, bench::backhaul::ABOUT, &output, run)
         }
+        Command::Bench { name, options, output } if name == REPLICATION => {
+            let run = |work: &Path| bench::replication::run(&options, work, output.verbose);
+            bench_program(REPLICATION, bench::replication::ABOUT, &output, run)
+        }
         Command::Bench { options, .. } if !options.is_default() => Err(format!(
-            "--only, --peers, --rounds and --seconds are of `netlab bench {PROXY}` and `{BACKHAUL}`"
+            "--only, --peers, --rounds and --seconds are of `netlab bench {PROXY}`, `{BACKHAUL}` and `{REPLICATION}`"
         )),
         Command::Bench { name, output, .. } => run("benches", &[name], &output),
     }
@@ -125,6 +130,7 @@ fn obey(command: Command) -> Result<bool, String> {
 /// The benches that are programs rather than scenarios.
 const PROXY: &str = "proxy";
 const BACKHAUL: &str = "backhaul";
+const REPLICATION: &str = "replication";
 
 /// For 20,000 connections through a proxy.
 const DESCRIPTORS: usize = 45_000;
@@ -190,7 +196,9 @@ fn bench_program(
     let judged = bench.report.figures.iter().filter(|(_, figure)| figure.goal.is_some());
     eprint!("{}", figures::table(&judged.map(|(name, figure)| (name.clone(), figure.clone())).collect()));
     let best: Vec<_> = bench.best.iter().map(|(column, peer)| format!("{column} {peer}")).collect();
-    eprintln!("   best peers: {}", best.join(", "));
+    if !best.is_empty() {
+        eprintln!("   best peers: {}", best.join(", "));
+    }
     eprintln!("   {}", bench.note);
     for (peer, why) in &bench.missing {
         eprintln!("!! {peer} DID NOT TAKE PART: {why}");

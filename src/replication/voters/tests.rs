@@ -132,7 +132,7 @@ proptest! {
         why in "[ -~]{0,200}",
     ) {
         let network = |number: u32| -> IpNetwork {
-            let text = if number % 2 == 0 { format!("10.1.{}.0/24", number / 2) } else { format!("2001:db8:{number:x}::/48") };
+            let text = if number.is_multiple_of(2) { format!("10.1.{}.0/24", number / 2) } else { format!("2001:db8:{number:x}::/48") };
             text.parse().unwrap()
         };
         let permits: BTreeMap<_, _> = permits
@@ -140,9 +140,9 @@ proptest! {
             .map(|(number, (incarnation, counted))| (network(number), PermitId { incarnation, number: counted }))
             .collect();
         let word = Word::Holds { up_to: permit(3), permits };
-        prop_assert_eq!(Word::read(&word.octets()).unwrap(), word.clone());
+        prop_assert_eq!(&Word::read(&word.octets()).unwrap(), &word);
         prop_assert_eq!(Word::read(&ask(2).octets()).unwrap(), ask(2));
-        for reply in [Reply::Granted, Reply::Refused(why.clone()), Reply::Noted] {
+        for reply in [Reply::Granted, Reply::Refused(why), Reply::Noted] {
             prop_assert_eq!(Reply::read(&reply.octets()).unwrap(), reply);
         }
         let mut voter = voter();
