@@ -345,11 +345,9 @@ impl<T: Trust> Replica<T> {
         }
         let head = &offer.head.head;
         let me = (self.own.origin(), &*self.region);
-        let targets = relay_tree::targets(&head.origin, head.point.version, me, &self.members);
-        for target in targets {
-            if Some(&target.to) == from || !self.peers.contains_key(&target.to) {
-                continue;
-            }
+        let members = self.members.iter().filter(|(name, _)| self.peers.contains_key(*name));
+        let targets = relay_tree::targets(&head.origin, head.point.version, me, members);
+        for target in targets.into_iter().filter(|target| Some(&target.to) != from) {
             self.counts.pushed += 1;
             let offer = Arc::clone(offer);
             self.effects.push_back(Effect::Push { to: target.to, spread: target.spread, offer });
