@@ -63,15 +63,6 @@ pub enum Refusal {
     Disorder(Origin),
 }
 
-/// Which deletions leave a tombstone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Graves {
-    /// Those of rows that are there.
-    OfKnown,
-    /// All of them: there may have been such a row, and others remember it.
-    OfAll,
-}
-
 /// A state to be: its head, and the rows that are new in it.
 pub type Prepared = (Head, Vec<Arc<Row>>);
 
@@ -315,13 +306,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When it would be more than the limits allow. What replaces or deletes is never refused.
-    pub fn prepare(
-        &self,
-        before: Head,
-        changes: &[Change],
-        floor: u64,
-        graves: Graves,
-    ) -> Result<Option<Prepared>, Refusal> {
+    pub fn prepare(&self, before: Head, changes: &[Change], floor: u64) -> Result<Option<Prepared>, Refusal> {
         let origin = before.origin.clone();
         let book = self.books.get(&origin);
         let last: BTreeMap<&Key, usize> =
@@ -335,9 +320,8 @@ impl Ledger {
         let mut written = BTreeSet::new();
         for (at, change) in changes.iter().enumerate() {
             let old = book.and_then(|book| book.rows.get(&change.key));
-            let nothing = change.value.is_none() && graves == Graves::OfKnown;
-            let same = old.map_or(nothing, |old| old.value == change.value);
-            if same || last[&change.key] != at {
+            // A deletion of what is not known here leaves a tombstone too: others may remember what we have forgotten.
+            if old.is_some_and(|old| old.value == change.value) || last[&change.key] != at {
                 continue;
             }
             written.insert(&change.key);

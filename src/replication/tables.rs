@@ -224,7 +224,7 @@ fn names(key: &[u8]) -> Option<(Arc<str>, Arc<str>)> {
 mod tests {
     use super::super::head::tests::head;
     use super::super::head::{Head, SIGNATURE, Signed};
-    use super::super::merge::{Graves, Offer};
+    use super::super::merge::Offer;
     use super::*;
 
     fn facts() -> Facts {
@@ -254,7 +254,7 @@ mod tests {
         let last = ledger.head(&own).map_or_else(|| head(1, 0), |signed: &Signed| signed.head.clone());
         let after = Some(last.point.version);
         let last = Head { point: last.point, ..last };
-        let (head, rows) = ledger.prepare(last, changes, 0, Graves::OfKnown).unwrap()?;
+        let (head, rows) = ledger.prepare(last, changes, 0).unwrap()?;
         let head = Signed { head, certificate: Vec::new().into(), signature: [0; SIGNATURE] };
         ledger.take(Offer { head, after, rows }).unwrap()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edgeproxy::replication::frame::{Request, pack, unpack};
 use edgeproxy::replication::head::{Head, SIGNATURE, Signed};
 use edgeproxy::replication::identity::{Authority, Identity, Notary};
-use edgeproxy::replication::merge::{Graves, Ledger, Limits, Offer};
+use edgeproxy::replication::merge::{Ledger, Limits, Offer};
 use edgeproxy::replication::own::Own;
 use edgeproxy::replication::record::{Change, Key, Row, Table, Value};
 use edgeproxy::replication::replica::Trust;
@@ -55,7 +55,7 @@ impl Pen {
         let changes: Vec<Change> = keys.map(change).collect();
         let before = self.own.head(self.ledger.head(&self.origin).map(|signed| &signed.head));
         let after = Some(before.point.version);
-        let prepared = self.ledger.prepare(before, &changes, 0, Graves::OfAll);
+        let prepared = self.ledger.prepare(before, &changes, 0);
         let (head, rows) = prepared.unwrap()?;
         let offer = Offer { head: self.sign(head), after, rows };
         self.ledger.take(offer.clone()).unwrap();

@@ -44,7 +44,7 @@ impl Writer {
     fn write(&mut self, changes: &[Change], floor: u64) -> Option<Offer> {
         let before = self.own.head(self.head().as_ref());
         let after = Some(before.point.version);
-        let (head, rows) = self.ledger.prepare(before, changes, floor, Graves::OfKnown).unwrap()?;
+        let (head, rows) = self.ledger.prepare(before, changes, floor).unwrap()?;
         let offer = Offer { head: sign(head), after, rows };
         self.ledger.take(offer.clone()).unwrap().unwrap();
         Some(offer)
@@ -125,9 +125,9 @@ fn who_is_over_its_quota_may_only_get_smaller() {
     assert_eq!(refused, Err(Refusal::Quota { origin: origin(), what: "rows", limit: 2 }));
     writer.ledger.limit(limits);
     let head = writer.own.head(writer.head().as_ref());
-    assert!(writer.ledger.prepare(head.clone(), &[change(4, Some(4))], 0, Graves::OfKnown).is_err());
-    assert!(writer.ledger.prepare(head.clone(), &[change(1, Some(9))], 0, Graves::OfKnown).is_ok());
-    assert!(writer.ledger.prepare(head, &[change(1, None)], 0, Graves::OfKnown).is_ok());
+    assert!(writer.ledger.prepare(head.clone(), &[change(4, Some(4))], 0).is_err());
+    assert!(writer.ledger.prepare(head.clone(), &[change(1, Some(9))], 0).is_ok());
+    assert!(writer.ledger.prepare(head, &[change(1, None)], 0).is_ok());
     // Everybody together.
     let limits = Limits { total_rows: 4, ..Limits::default() };
     let mut reader = Ledger::new(limits);

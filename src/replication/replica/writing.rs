@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::head::Head;
-use super::super::merge::{Graves, Ledger, Limits, Offer, Refusal};
+use super::super::merge::{Ledger, Limits, Offer, Refusal};
 use super::super::own::Seen;
 use super::super::record::{Change, Key, Row};
 use super::super::version::Origin;
@@ -118,11 +118,8 @@ impl<T: Trust> Replica<T> {
         let changes: Vec<Change> =
             self.writing.waiting.iter().take(count).flat_map(|(_, changes)| changes.clone()).collect();
         let after = Some(before.point.version);
-        let prepared = {
-            // Before anybody has shown what is known of us, we may have forgotten the row.
-            let graves = if self.known { Graves::OfKnown } else { Graves::OfAll };
-            self.ledger.prepare(before, &changes, self.writing.floor, graves)
-        };
+        // Also of rows that are not known here: we may have forgotten one that somebody else remembers.
+        let prepared = self.ledger.prepare(before, &changes, self.writing.floor);
         let tickets = |writing: &mut Writing, count: usize| -> Vec<Ticket> {
             writing.waiting.drain(..count).filter_map(|(ticket, _)| ticket).collect()
         };
