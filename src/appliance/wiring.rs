@@ -23,6 +23,10 @@
 //!  threads "backhaul" (plane: TUN ◄──► UDP) ◄─ wanted, keys ─ "paths" ─ said (of backends at other POPs) ─► prober
 //!                                           ─ report ─►           ◄─ verdicts, sources; probes and relays ◄──► POPs
 //!
+//!  threads "replication" ◄─ pop, sources, verdicts, prefixes: our rows      QUIC: rows, heartbeats, permits ◄──► POPs
+//!     "store" (SQLite)   ◄─ stances ─ announcer ◄─ heard ─┘                 ─► fleet (watch)
+//!                        ◄─ desk: `fleet note`, permits of `drain`; held ─ drains
+//!
 //!  thread "addresses" ◄─ needed ─ announcer ◄─ bound ─ addresses (may wait for the kernel's locks)
 //!  thread "watchdog" ◄── hearts of routing (hangs: the process aborts), health, control ──► systemd
 //! ```

@@ -109,7 +109,7 @@ fn fetched(offer: &Offer) -> Offer {
     Offer { head: offer.head.clone(), after: offer.after, rows }
 }
 
-/// Who signs for a POP, and judges the heads of all of the same fleet.
+/// Who signs for a POP, and judges the heads of all of the same fleet, `example`.
 pub fn notary(authority: &Authority, pop: &str) -> Notary {
     let now = time::OffsetDateTime::from(std::time::SystemTime::now());
     let certificate =

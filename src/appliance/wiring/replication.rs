@@ -68,7 +68,9 @@ pub(super) async fn run(ends: Ends, stop: CancellationToken) -> Result<(), Repli
 }
 
 async fn live(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationError> {
-    let (store, loaded) = store::open(&ends.state.join("replication"))?;
+    // A large database takes seconds, and this loop serves operators.
+    let folder = ends.state.join("replication");
+    let (store, loaded) = Thread::spawn("store", move || async move { store::open(&folder) })?.await??;
     let (work, to_do) = mpsc::channel(WORK);
     let (writer, writes) = mpsc::channel(WRITES);
     let (permits, wanted) = mpsc::channel(PERMITS);

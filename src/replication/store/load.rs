@@ -163,6 +163,8 @@ pub(super) fn origin(
     }
     let adds_up =
         rows.len() as u64 == head.head.rows && weight == head.head.weight && sum.digest() == head.head.digest;
+    // As they were written: what is offered to somebody has this order.
+    rows.sort_unstable_by_key(|row| row.version);
     Ok(adds_up.then_some((head, rows)))
 }
 

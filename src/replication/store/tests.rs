@@ -119,9 +119,11 @@ impl Pen {
     pub fn is(&self, loaded: &Loaded) -> bool {
         let found = loaded.origins.iter().find(|(head, _)| head.head.origin == self.head.origin);
         let Some((head, rows)) = found else { return self.rows.is_empty() && self.version() == 0 };
+        // As they were written: nothing else is taken from it.
+        let in_order = rows.windows(2).all(|pair| pair[0].version < pair[1].version);
         let mut rows = rows.clone();
         rows.sort_by(|a, b| a.key.cmp(&b.key));
-        *head == self.signed() && rows.iter().eq(self.rows.values().map(|row| &**row))
+        in_order && *head == self.signed() && rows.iter().eq(self.rows.values().map(|row| &**row))
     }
 }
 

@@ -1,0 +1,176 @@
+//! A POP that knows nothing joins a fleet of a hundred thousand rows: two real processes on the loopback.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that measures"
+)]
+
+#[allow(dead_code, reason = "the bench of replication uses more of it")]
+#[path = "bench/pen.rs"]
+mod pen;
+
+use std::fs;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use edgeproxy::replication::identity::Authority;
+use edgeproxy::replication::store::{self, Work};
+use pen::Pen;
+use serde_json::Value;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const ORIGINS: u64 = 10;
+const ROWS: u64 = 10_000;
+
+struct Pop {
+    name: &'static str,
+    folder: PathBuf,
+    process: Child,
+    started: Instant,
+}
+
+impl Drop for Pop {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn binary() -> PathBuf {
+    std::env::var_os("EDGEPROXY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_edgeproxy").into(), PathBuf::from)
+}
+
+/// A port that nobody has, at least now.
+fn free() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Certificate, key and configuration of a POP.
+fn configure(folder: &Path, authority: &Authority, name: &str, port: u16, peer: (&str, u16)) {
+    let invitation = authority.invite(name, 30, OffsetDateTime::from(SystemTime::now())).unwrap();
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("ca.pem"), authority.certificate()).unwrap();
+    fs::write(folder.join("pop.pem"), invitation.certificate).unwrap();
+    let key = folder.join("pop.key");
+    fs::write(&key, invitation.key.unwrap()).unwrap();
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let text = format!(
+        "generation: 1
+pop: {{ id: {name}, region: eu }}
+bgp: {{ asn: 64512, router_id: 192.0.2.1, listen: [\"127.0.0.1:{tcp}\"], neighbors: [{{ name: up, address: 127.0.0.9, asn: 64500 }}] }}
+proxy: {{ workers: 1 }}
+admin: {{ socket: {socket} }}
+observe: {{ metrics: \"off\", log: {{ level: warn }} }}
+anycast: [{{ prefix: 198.51.100.0/24, services: [web] }}]
+services: [{{ name: web, backends: [{{ id: web-1, address: 127.0.0.1, port: 9 }}] }}]
+fleet: {{ name: example }}
+replication:
+  listen: \"127.0.0.1:{port}\"
+  certificate: pop.pem
+  key: pop.key
+  authorities: [ca.pem]
+  peers: [{{ pop: {peer_name}, region: eu, address: \"127.0.0.1:{peer_port}\" }}]
+",
+        tcp = free(),
+        socket = folder.join("edgeproxy.sock").display(),
+        peer_name = peer.0,
+        peer_port = peer.1,
+    );
+    fs::write(folder.join("edgeproxy.yaml"), text).unwrap();
+}
+
+/// The rows of POPs that are not here, on the disk of one that is.
+fn remember(folder: &Path, authority: &Authority) {
+    let (store, _) = store::open(&folder.join("state/replication")).unwrap();
+    let ((sender, receiver), stop) = (mpsc::channel(4), CancellationToken::new());
+    let until = stop.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let clerk = thread::spawn(move || runtime.block_on(store.run(receiver, until)));
+    for number in 0..ORIGINS {
+        let mut pen = Pen::signing(number, authority);
+        let offer = pen.write(0..ROWS, 0).unwrap();
+        let work = Work::Remote { head: offer.head, rows: offer.rows, whole: true, gone: Vec::new() };
+        sender.blocking_send(work).unwrap();
+    }
+    drop(sender);
+    stop.cancel();
+    clerk.join().unwrap().unwrap();
+}
+
+impl Pop {
+    fn start(name: &'static str, folder: &Path) -> Self {
+        let process = Command::new(binary())
+            .arg("run")
+            .arg(folder.join("edgeproxy.yaml"))
+            .arg("--state")
+            .arg(folder.join("state"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { name, folder: folder.to_owned(), process, started: Instant::now() }
+    }
+
+    fn fleet(&self) -> Option<Value> {
+        let asked = Command::new(binary())
+            .args(["fleet", "--json"])
+            .env("EDGEPROXY_SOCKET", self.folder.join("edgeproxy.sock"))
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        serde_json::from_slice(&asked.stdout).ok()
+    }
+
+    /// How long after its start it had all rows.
+    fn has_all(&mut self) -> Duration {
+        loop {
+            let rows = self.fleet().and_then(|fleet| fleet["rows"].as_u64()).unwrap_or_default();
+            let since = self.started.elapsed();
+            if rows >= ORIGINS * ROWS {
+                return since;
+            }
+            assert!(since < Duration::from_secs(60), "{} has {rows} rows: {:?}", self.name, self.fleet());
+            assert!(self.process.try_wait().unwrap().is_none(), "{} has ended", self.name);
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The most that it had in memory at once, in MB.
+    fn most_memory(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1_024.0 / 1e6
+    }
+}
+
+#[test]
+fn a_hundred_thousand_rows_are_there_soon() {
+    let disk = TempDir::new().unwrap();
+    let authority = Authority::new("example", OffsetDateTime::from(SystemTime::now())).unwrap();
+    let (old, new) = (disk.path().join("gru1"), disk.path().join("fra1"));
+    let ports = (free(), free());
+    configure(&old, &authority, "gru1", ports.0, ("fra1", ports.1));
+    configure(&new, &authority, "fra1", ports.1, ("gru1", ports.0));
+    remember(&old, &authority);
+    let mut gru1 = Pop::start("gru1", &old);
+    let loaded = gru1.has_all();
+    let mut fra1 = Pop::start("fra1", &new);
+    let joined = fra1.has_all();
+    println!(
+        "{{\"lab\": \"join\", \"rows\": {}, \"joined_s\": {:.2}, \"goal_s\": 10, \"most_memory_mb\": {:.0}, \"goal_mb\": 200, \
+         \"loaded_s\": {:.2}, \"sender_memory_mb\": {:.0}}}",
+        ORIGINS * ROWS,
+        joined.as_secs_f64(),
+        fra1.most_memory(),
+        loaded.as_secs_f64(),
+        gru1.most_memory()
+    );
+    // Goals are 10 s and 200 MB; what always holds is that it comes to an end.
+    assert!(joined < Duration::from_secs(30) && fra1.most_memory() < 400.0);
+}
