@@ -289,7 +289,10 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             let target = format!("/v1/fleet/note?text={}", query::encode(&text.unwrap_or_default()));
             ask(tell(&client, &target, String::new(), json))
         }
-        Command::Fleet { command: Some(command) } => fleet::obey(command, json),
+        Command::Fleet { command: Some(command) } => {
+            let state = environment.state.unwrap_or_else(|| STATE.into());
+            fleet::obey(command, &state, json)
+        }
         Command::Connections { service, client: from, limit } => {
             let mut target = format!("/v1/connections?limit={limit}");
             if let Some(service) = service {

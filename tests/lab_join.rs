@@ -47,6 +47,12 @@ fn binary() -> PathBuf {
     std::env::var_os("EDGEPROXY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_edgeproxy").into(), PathBuf::from)
 }
 
+fn say(arguments: &[&str]) -> String {
+    let output = Command::new(binary()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// A port that nobody has, at least now.
 fn free() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -171,6 +177,17 @@ fn a_hundred_thousand_rows_are_there_soon() {
         loaded.as_secs_f64(),
         gru1.most_memory()
     );
+    // What one knows is taken to a third, which reaches nobody, and believed there.
+    let third = disk.path().join("sin1");
+    configure(&third, &authority, "sin1", free(), ("gru1", free()));
+    let (file, state) = (disk.path().join("fleet.dump"), |of: &Path| of.join("state").display().to_string());
+    let file = file.to_str().unwrap();
+    let dumped = say(&["fleet", "dump", "--state", &state(&new), "--out", file]);
+    assert!(dumped.contains("rows of 12 POPs"), "{dumped}");
+    let config = third.join("edgeproxy.yaml").display().to_string();
+    let restored = say(&["fleet", "restore", file, "--config", &config, "--state", &state(&third)]);
+    assert!(restored.contains("rows of 12 POPs"), "{restored}");
+    Pop::start("sin1", &third).has_all();
     // Goals are 10 s and 200 MB; what always holds is that it comes to an end.
     assert!(joined < Duration::from_secs(30) && fra1.most_memory() < 400.0);
 }

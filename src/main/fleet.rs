@@ -4,6 +4,9 @@
     reason = "driver: writes keys and certificates, and asks what day it is"
 )]
 
+#[path = "fleet/copy.rs"]
+mod copy;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -73,6 +76,24 @@ pub(super) enum Fleet {
         #[arg(long)]
         force: bool,
     },
+    /// Write what this POP knows of the fleet as lines of JSON, also while it runs.
+    Dump {
+        /// A new file [default: standard output].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// The state of the POP [default: $EDGEPROXY_STATE, or /var/lib/edgeproxy].
+        #[arg(long, value_name = "FOLDER")]
+        state: Option<PathBuf>,
+    },
+    /// Take a dump into the database of a POP that does not run; what is newer there stays.
+    Restore {
+        dump: PathBuf,
+        /// Its configuration, which says whom to believe.
+        #[arg(long, value_name = "FILE", default_value = "/etc/edgeproxy/edgeproxy.yaml")]
+        config: PathBuf,
+        #[arg(long, value_name = "FOLDER")]
+        state: Option<PathBuf>,
+    },
 }
 
 impl From<IssueError> for Failure {
@@ -81,11 +102,17 @@ impl From<IssueError> for Failure {
     }
 }
 
-/// Does one of these; what it gives goes to standard output.
-pub(super) fn obey(command: Fleet, as_json: bool) -> Result<String, Failure> {
+/// Does one of these; `state` is where state is unless it is named. What it gives goes to standard output.
+pub(super) fn obey(command: Fleet, state: &Path, as_json: bool) -> Result<String, Failure> {
     let (text, files) = match command {
         Fleet::Note { .. } => {
             return Err(Failure::Refused("a note is told to the running process".to_owned()));
+        }
+        Fleet::Dump { out, state: named } => {
+            return copy::dump(named.as_deref().unwrap_or(state), out.as_deref(), as_json);
+        }
+        Fleet::Restore { dump, config, state: named } => {
+            return copy::restore(named.as_deref().unwrap_or(state), &config, &dump, as_json);
         }
         Fleet::Init { fleet, out } => init(&fleet, &out)?,
         Fleet::Invite { pop, authority, fleet, request, days, out } => {

@@ -127,7 +127,10 @@ pub struct Replicator {
 }
 
 /// Who we are, by the configuration.
-fn identity(config: &Replication) -> Result<Arc<Identity>, ReplicationError> {
+///
+/// # Errors
+/// When the certificates are no use.
+pub fn identity(config: &Replication) -> Result<Arc<Identity>, ReplicationError> {
     let unfit = |error: String| ReplicationError::Identity(error);
     let authorities = Authorities::new(&config.fleet, &config.authorities);
     let authorities = Arc::new(authorities.map_err(|error| unfit(error.to_string()))?);

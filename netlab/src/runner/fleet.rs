@@ -27,7 +27,7 @@ impl Runner<'_> {
                 let equal = self.poll(figure.most, |runner| runner.equal(fleet, true))?;
                 self.took(figure, &[equal.ms_after(last)])
             }
-            FleetStep::Notes { count, figure } => self.notes(fleet, *count, figure),
+            FleetStep::Notes { count, writers, figure } => self.notes(fleet, *count, *writers, figure),
             FleetStep::Equal(figure) => {
                 let since = Moment::now();
                 let equal = self.poll(figure.most, |runner| runner.equal(fleet, false))?;
@@ -136,11 +136,18 @@ impl Runner<'_> {
         Ok(own.or(member).and_then(|member| member["note"].as_str()).map(str::to_owned))
     }
 
-    fn notes(&mut self, fleet: Fleet, count: u32, figure: &FleetFigure) -> Result<(), String> {
+    fn notes(
+        &mut self,
+        fleet: Fleet,
+        count: u32,
+        writers: Option<usize>,
+        figure: &FleetFigure,
+    ) -> Result<(), String> {
         let names = fleet.names();
+        let writers = writers.unwrap_or(names.len()).clamp(1, names.len());
         let mut took = Vec::new();
         for number in 0..count {
-            let writer = &names[number as usize % names.len()];
+            let writer = &names[number as usize % writers];
             let text = format!("note-{number}");
             let written = self.write(writer, &text)?;
             let end = Instant::now() + figure.most;

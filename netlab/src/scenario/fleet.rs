@@ -39,6 +39,8 @@ pub enum FleetStep {
     /// So many notes, each POP in its turn; one figure: from the answer that it is written until every other has it.
     Notes {
         count: u32,
+        /// Only the first so many POPs write. Default: all.
+        writers: Option<usize>,
         #[serde(flatten)]
         figure: FleetFigure,
     },
