@@ -254,17 +254,18 @@ impl World {
             (Fault::Crash, 0 | 1) => self.crash(pop),
             (Fault::Amnesia, 0) if self.is_safe_to_forget(pop) => {
                 self.crash(pop);
-                self.forget(pop);
+                self.pops[pop].past.clear();
                 self.start_pop(pop, Disk::new());
             }
             (Fault::Rollback, 0) if self.is_safe_to_forget(pop) => {
                 self.crash(pop);
-                self.forget(pop);
                 let past = self.pops[pop].past.len() as u64;
                 let disk = match past {
                     0 => Disk::new(),
                     past => {
+                        // A disk of a branch that was given up is not restored: decision 12 says what that would do.
                         let at = self.random(past) as usize;
+                        self.pops[pop].past.truncate(at + 1);
                         self.pops[pop].past[at].clone()
                     }
                 };
@@ -285,10 +286,6 @@ impl World {
             .iter()
             .all(|other| other.replica.ledger().head(&name).map(|signed| signed.head.point) == ours);
         everybody && self.pops.iter().filter(|other| other.up).count() > 1
-    }
-
-    fn forget(&mut self, pop: usize) {
-        self.pops[pop].past.truncate(3);
     }
 
     fn crash(&mut self, pop: usize) {

@@ -223,7 +223,9 @@ impl<T: Trust> Replica<T> {
         let under_way: BTreeSet<&Key> = under_way.map(|row| &row.key).collect();
         let untouched = |row: &&Arc<Row>| {
             let known = self.ledger.row(&origin, &row.key);
-            known.is_none_or(|known| known.version <= parted) && !under_way.contains(&row.key)
+            // What we had when they parted and have not now was deleted since, and its tombstone is gone.
+            known.map_or(row.version > parted, |known| known.version <= parted)
+                && !under_way.contains(&row.key)
         };
         let mut changes: Vec<Change> = theirs
             .rows(&origin)
