@@ -69,6 +69,13 @@ impl Head {
         ends.any(|end| end.incarnation == state.incarnation && end.version >= state.version)
     }
 
+    /// Whether there is nothing to be told of a state: it is one of its own history, or older than what it remembers.
+    #[must_use]
+    pub fn is_past(&self, state: Point) -> bool {
+        let oldest = self.lineage.first().filter(|_| self.lineage.len() == MOST_LINEAGE);
+        self.holds(state) || oldest.is_some_and(|oldest| state.incarnation < oldest.incarnation)
+    }
+
     /// The last version that two histories have in common; 0 if they share no incarnation that they remember.
     #[must_use]
     pub fn parted(&self, other: &Self) -> u64 {

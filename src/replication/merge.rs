@@ -3,6 +3,8 @@
 //! INVARIANT: the rows of an origin always add up to the head that is kept with them. What is offered is counted
 //! before any of it is taken, and taken whole or not at all.
 
+mod histories;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -307,6 +309,17 @@ impl Ledger {
     /// # Errors
     /// When it would be more than the limits allow. What replaces or deletes is never refused.
     pub fn prepare(&self, before: Head, changes: &[Change], floor: u64) -> Result<Option<Prepared>, Refusal> {
+        self.prepare_rows(before, changes, floor, false)
+    }
+
+    /// `anew`: also what changes nothing gets a version, and there is a new head in any case.
+    fn prepare_rows(
+        &self,
+        before: Head,
+        changes: &[Change],
+        floor: u64,
+        anew: bool,
+    ) -> Result<Option<Prepared>, Refusal> {
         let origin = before.origin.clone();
         let book = self.books.get(&origin);
         let last: BTreeMap<&Key, usize> =
@@ -321,7 +334,8 @@ impl Ledger {
         for (at, change) in changes.iter().enumerate() {
             let old = book.and_then(|book| book.rows.get(&change.key));
             // A deletion of what is not known here leaves a tombstone too: others may remember what we have forgotten.
-            if old.is_some_and(|old| old.value == change.value) || last[&change.key] != at {
+            let changes_nothing = !anew && old.is_some_and(|old| old.value == change.value);
+            if changes_nothing || last[&change.key] != at {
                 continue;
             }
             written.insert(&change.key);
@@ -343,12 +357,12 @@ impl Ledger {
                 tally.less(row);
             }
         }
-        let anew = book.is_none_or(|book| book.head.head.point.incarnation != before.point.incarnation);
-        if rows.is_empty() && floor == before.floor && !anew {
+        let begins = book.is_none_or(|book| book.head.head.point.incarnation != before.point.incarnation);
+        if rows.is_empty() && floor == before.floor && !begins && !anew {
             return Ok(None);
         }
         // A floor alone is a version of its own: whoever compares must see that something is different.
-        let alone = rows.is_empty() && floor != before.floor;
+        let alone = rows.is_empty() && (floor != before.floor || anew);
         let point = Point { version: version + u64::from(alone), ..before.point };
         let head =
             Head { point, floor, rows: tally.rows, weight: tally.weight, digest: sum.digest(), ..before };

@@ -1,12 +1,7 @@
 //! What this POP says of itself: in which incarnation it writes, and whether it may.
 
-use std::collections::BTreeSet;
-
 use super::head::{Head, MOST_LINEAGE};
 use super::version::{Origin, Point};
-
-/// Histories that are remembered to have been taken over.
-const MOST_ADOPTED: usize = 256;
 
 /// The writer of our own rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,12 +10,9 @@ pub struct Own {
     instance: u64,
     born: u64,
     incarnation: u64,
-    lineage: Vec<Point>,
     /// Who wrote last what we stepped over: it lives if it steps over us in turn.
     suspect: Option<u64>,
     rival: Option<Rival>,
-    /// Ends of histories of ours that were taken over.
-    adopted: BTreeSet<Point>,
 }
 
 /// Another process that writes under our name, and was there before us.
@@ -35,8 +27,8 @@ pub struct Rival {
 pub enum Seen {
     /// We wrote it, or something after it.
     Old,
-    /// More is known of us than we know: a database that was lost or rolled back. What it says is to be taken over,
-    /// in an incarnation above it, which has begun.
+    /// Something else is known of us than we know: a database that was lost or rolled back. What it says is to be taken
+    /// over, in an incarnation above it, which has begun.
     Lost,
     /// Another process writes under our name. It is the younger one and has to stop; we write above it.
     Younger,
@@ -51,18 +43,7 @@ impl Own {
     pub fn begin(origin: Origin, stored: u64, head: Option<&Head>, instance: u64) -> Self {
         let last = head.map_or(0, |head| head.point.incarnation);
         let incarnation = Point::incarnation_after(stored.max(last), instance);
-        let mut own = Self {
-            origin,
-            instance,
-            born: incarnation,
-            incarnation,
-            lineage: head.map_or_else(Vec::new, |head| head.lineage.clone()),
-            suspect: None,
-            rival: None,
-            adopted: BTreeSet::new(),
-        };
-        own.remember(head.map(|head| head.point));
-        own
+        Self { origin, instance, born: incarnation, incarnation, suspect: None, rival: None }
     }
 
     #[must_use]
@@ -98,7 +79,21 @@ impl Own {
         };
         let last = ledger.cloned().unwrap_or_else(empty);
         let point = Point { incarnation: self.incarnation, version: last.point.version };
-        Head { point, born: self.born, instance: self.instance, lineage: self.lineage.clone(), ..last }
+        let mut head = Head { point, born: self.born, instance: self.instance, ..last.clone() };
+        if last.point.incarnation != self.incarnation && ledger.is_some() {
+            remember(&mut head.lineage, [last.point]);
+        }
+        head
+    }
+
+    /// The head to write after when another history of ours, which ends with `theirs`, becomes part of this one: above
+    /// both ends.
+    #[must_use]
+    pub fn head_above(&self, ledger: Option<&Head>, theirs: &Head) -> Head {
+        let mut head = self.head(ledger);
+        head.point.version = head.point.version.max(theirs.point.version);
+        remember(&mut head.lineage, theirs.lineage.iter().copied().chain([theirs.point]));
+        head
     }
 
     /// A head of our name that came from elsewhere. `ours` is what the ledger has, `alone` whether nobody of the
@@ -108,17 +103,11 @@ impl Own {
         if seen.instance == self.instance || ours.is_some_and(|ours| ours.holds(seen.point)) {
             return Seen::Old;
         }
-        let news = self.adopted.insert(seen.point);
-        while self.adopted.len() > MOST_ADOPTED {
-            self.adopted.pop_first();
-        }
         if seen.point.incarnation < self.incarnation {
-            return if news { Seen::Lost } else { Seen::Old };
+            return Seen::Lost;
         }
-        let ended = ours.map(|head| head.point);
         let before = (self.born, self.instance);
         self.incarnation = Point::incarnation_after(seen.point.incarnation, self.instance);
-        self.remember(ended);
         let lives = self.suspect.replace(seen.instance) == Some(seen.instance);
         if alone {
             self.born = self.incarnation;
@@ -140,15 +129,19 @@ impl Own {
         self.rival = None;
         self.suspect = None;
     }
+}
 
-    /// An incarnation that ended here.
-    fn remember(&mut self, end: Option<Point>) {
-        let Some(end) = end.filter(|end| end.incarnation != self.incarnation) else { return };
-        self.lineage.retain(|known| known.incarnation != end.incarnation);
-        self.lineage.push(end);
-        let surplus = self.lineage.len().saturating_sub(MOST_LINEAGE);
-        self.lineage.drain(..surplus);
+/// Incarnations that ended here, each where it went furthest, the oldest first.
+fn remember(lineage: &mut Vec<Point>, ends: impl IntoIterator<Item = Point>) {
+    for end in ends {
+        match lineage.iter_mut().find(|known| known.incarnation == end.incarnation) {
+            Some(known) => *known = end.max(*known),
+            None => lineage.push(end),
+        }
     }
+    lineage.sort_unstable();
+    let surplus = lineage.len().saturating_sub(MOST_LINEAGE);
+    lineage.drain(..surplus);
 }
 
 #[cfg(test)]

@@ -28,8 +28,9 @@ const COLLECT: Duration = Duration::from_secs(10);
 const BLAMED: Duration = Duration::from_secs(30);
 /// Effects that wait to be polled; beyond that, pushes are left to anti-entropy.
 const EFFECTS: usize = 65_536;
-/// Origins of which a forgotten history is kept for them.
+/// Forgotten histories that are kept for their origins, and of one.
 const FORGOTTEN: usize = 64;
+const FORGOTTEN_OF_ONE: usize = 4;
 /// Alarms that are remembered, the last word of each origin.
 const ALARMS: usize = 256;
 
@@ -97,8 +98,8 @@ pub struct Replica<T> {
     peers: BTreeMap<Origin, Peer>,
     /// Origins of which a delta did not fit: all rows are needed.
     whole: BTreeSet<Origin>,
-    /// What origins said that they have forgotten since, until they ask for it.
-    forgotten: BTreeMap<Origin, Offer>,
+    /// What origins said that they have forgotten since, until their heads say that they know it.
+    forgotten: BTreeMap<Origin, Vec<Offer>>,
     alarms: BTreeMap<Origin, Alarm>,
     effects: VecDeque<Effect>,
     counts: Counts,
@@ -240,6 +241,7 @@ impl<T: Trust> Replica<T> {
         if let Some(peer) = self.peers.get_mut(from) {
             peer.acknowledged = yours;
         }
+        self.remind(from);
         differing(&self.ledger.vector(), theirs)
     }
 
@@ -271,9 +273,10 @@ impl<T: Trust> Replica<T> {
 
     /// Somebody asks for rows; None if it has what we have.
     #[must_use]
-    pub fn handle_fetch(&mut self, from: &Origin, origin: &Origin, have: Option<Point>) -> Option<Offer> {
-        let forgotten = if from == origin { self.forgotten.remove(origin) } else { None };
-        forgotten.or_else(|| self.ledger.lacking(origin, have))
+    pub fn handle_fetch(&self, from: &Origin, origin: &Origin, have: Option<Point>) -> Option<Offer> {
+        let forgotten = self.forgotten.get(origin).filter(|_| from == origin);
+        let forgotten = forgotten.and_then(|histories| histories.first());
+        forgotten.cloned().or_else(|| self.ledger.lacking(origin, have))
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -300,6 +303,8 @@ impl<T: Trust> Replica<T> {
             self.collect_at = now + COLLECT;
             self.collect();
         }
+        // What the disk did not take.
+        self.write_next();
         self.fetch_next(now);
     }
 

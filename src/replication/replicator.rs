@@ -27,8 +27,9 @@ use self::permits::Permitting;
 use super::ReplicationError;
 use super::dial::Dials;
 use super::frame::Request;
-use super::heartbeat::{self, Heartbeats};
+use super::heartbeat::Heartbeats;
 use super::identity::{Identity, Notary};
+use super::membership::Membership;
 use super::merge::Limits;
 use super::quic::{Door, Heard, Served};
 use super::record::Change;
@@ -102,6 +103,9 @@ pub struct Replicator {
     tell: mpsc::Sender<Heard>,
     _accepting: Task<()>,
     heartbeats: Heartbeats,
+    membership: Membership,
+    /// Whether many have vanished at once, as was said last.
+    doubted: bool,
     permitting: Permitting,
     dials: Dials,
     links: BTreeMap<Origin, Link>,
@@ -181,6 +185,8 @@ impl Replicator {
         let mut replicator = Self {
             ends,
             heartbeats: Heartbeats::new(stances, now),
+            membership: Membership::new(origin.clone(), incarnation, instance, now),
+            doubted: false,
             permitting: Permitting::new(voter, holder, now),
             identity,
             replica,
@@ -260,6 +266,7 @@ impl Replicator {
                 () = sleep_until(deadline.into()) => {}
             }
         }
+        self.leave(Instant::now());
         self.door.close().await;
         Ok(())
     }
@@ -267,6 +274,7 @@ impl Replicator {
     fn next_deadline(&self) -> Instant {
         let mut deadline = self.replica.next_deadline().min(self.tell_at).min(self.resolve_at);
         deadline = deadline.min(self.heartbeats.next_deadline()).min(self.permitting.next_deadline());
+        deadline = deadline.min(self.membership.next_deadline());
         if self.dirty {
             deadline = deadline.min(self.publish_at);
         }
@@ -282,6 +290,7 @@ impl Replicator {
             self.act(effect, now);
         }
         self.beat(now);
+        self.gather(now);
         self.permit(now);
         while let Some((peer, address)) = self.dials.poll_dial(now) {
             match self.door.dial(&peer, address, &self.identity) {
@@ -298,8 +307,9 @@ impl Replicator {
         if self.dirty && self.publish_at <= now {
             self.dirty = false;
             self.publish_at = now + PUBLISH;
-            self.projection
-                .handle_reached(&self.links.keys().chain([self.replica.origin()]).cloned().collect());
+            let known = self.projection.fleet().pops.keys();
+            let reached = known.filter(|name| self.is_reached(name)).cloned().collect();
+            self.projection.handle_reached(&reached);
             self.ends.fleet.send_replace(Arc::new(self.projection.fleet().clone()));
             self.tell_at = now;
         }
@@ -327,6 +337,7 @@ impl Replicator {
                     self.unreached.insert(peer.clone(), why);
                     self.dials.handle_closed(&peer, now);
                     self.heartbeats.handle_disconnected(&peer);
+                    self.membership.handle_disconnected(&peer, now);
                     self.replica.handle_disconnected(&peer, now);
                     self.dirty = true;
                 }
@@ -353,12 +364,8 @@ impl Replicator {
                 self.replica.handle_fetched(&peer, &origin, result, now);
             }
             Heard::Datagram { peer, id, octets } => {
-                let is_present = self.links.get(&peer).is_some_and(|link| link.id == id);
-                if is_present
-                    && octets.first() == Some(&heartbeat::KIND)
-                    && let Err(error) = self.heartbeats.handle_datagram(&peer, &octets, now)
-                {
-                    debug!(%peer, "a heartbeat: {error}");
+                if self.links.get(&peer).is_some_and(|link| link.id == id) {
+                    self.datagram(&peer, &octets, now);
                 }
             }
             Heard::Permit { peer, word, answer } => self.vote(&peer, &word, answer, now),
@@ -388,6 +395,7 @@ impl Replicator {
         self.members();
         self.replica.handle_connected(peer, now);
         self.heartbeats.handle_connected(peer, now);
+        self.membership.handle_connected(peer, now);
         self.dirty = true;
     }
 

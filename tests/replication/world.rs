@@ -254,7 +254,6 @@ impl World {
             (Fault::Crash, 0 | 1) => self.crash(pop),
             (Fault::Amnesia, 0) if self.is_safe_to_forget(pop) => {
                 self.crash(pop);
-                self.pops[pop].past.clear();
                 self.start_pop(pop, Disk::new());
             }
             (Fault::Rollback, 0) if self.is_safe_to_forget(pop) => {
@@ -262,10 +261,9 @@ impl World {
                 let past = self.pops[pop].past.len() as u64;
                 let disk = match past {
                     0 => Disk::new(),
+                    // Also one of a branch that was given up since.
                     past => {
-                        // A disk of a branch that was given up is not restored: decision 12 says what that would do.
                         let at = self.random(past) as usize;
-                        self.pops[pop].past.truncate(at + 1);
                         self.pops[pop].past[at].clone()
                     }
                 };

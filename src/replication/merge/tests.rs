@@ -230,3 +230,59 @@ proptest! {
         }
     }
 }
+
+/// What another writer remembers of the same origin becomes part of what this one has.
+fn reunite(writer: &mut Writer, theirs: &Ledger) -> Offer {
+    let ours = writer.head();
+    let seen = theirs.head(&origin()).unwrap().head.clone();
+    assert_ne!(writer.own.handle_head(&seen, ours.as_ref(), true), super::super::own::Seen::Old);
+    let before = writer.own.head_above(ours.as_ref(), &seen);
+    let after = Some(ours.map_or(0, |ours| ours.point.version));
+    let (head, rows) = writer.ledger.reunite(before, theirs).unwrap().unwrap();
+    let offer = Offer { head: sign(head), after, rows };
+    writer.ledger.take(offer.clone()).unwrap().unwrap();
+    offer
+}
+
+#[test]
+fn two_histories_become_one_that_continues_both() {
+    let mut writer = Writer::new();
+    for name in 1..=6 {
+        writer.write(&[change(name, Some(1))], 0);
+    }
+    let image = Writer { own: writer.own.clone(), ledger: copy(&writer.ledger) };
+    // What goes on, and is forgotten.
+    writer.write(&[change(1, Some(2)), change(2, None), change(7, Some(2))], 0);
+    let forgotten = writer;
+    // The image begins again, and deletes so thoroughly that no tombstone is left.
+    let mut restored = image;
+    restored.own = Own::begin(origin(), 0, restored.head().as_ref(), 77);
+    restored.write(&[change(3, Some(3)), change(4, None), change(7, Some(3))], 0);
+    let end = restored.head().unwrap().point.version;
+    restored.write(&[], end);
+    let before = copy(&restored.ledger);
+    reunite(&mut restored, &forgotten.ledger);
+    let expected = [(1, 2), (3, 3), (5, 1), (6, 1), (7, 3)].map(|(name, body)| (key(name), value(body)));
+    assert_eq!(live(&restored.ledger), BTreeMap::from(expected));
+    let head = restored.head().unwrap();
+    for state in [&before, &forgotten.ledger] {
+        let have = state.head(&origin()).unwrap().head.point;
+        assert!(head.continues(have) && head.holds(have), "{have}");
+        let mut reader = copy(state);
+        let delta = restored.ledger.lacking(&origin(), Some(have)).unwrap();
+        assert_eq!(delta.after, Some(have.version));
+        reader.take(delta).unwrap().unwrap();
+        assert_eq!(reader.vector(), restored.ledger.vector());
+    }
+    // An image of the history that was given up is restored: it parts where it was made, and adds nothing.
+    let mut again = Writer { own: forgotten.own.clone(), ledger: copy(&forgotten.ledger) };
+    again.own = Own::begin(origin(), 0, again.head().as_ref(), 99);
+    reunite(&mut again, &restored.ledger);
+    assert_eq!(live(&again.ledger), live(&restored.ledger));
+}
+
+fn copy(ledger: &Ledger) -> Ledger {
+    let mut copy = Ledger::default();
+    copy.take(ledger.lacking(&origin(), None).unwrap()).unwrap();
+    copy
+}

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::head::Signed;
+use super::super::head::{Head, Signed};
 use super::super::merge::{Offer, Refusal};
 use super::super::version::Origin;
-use super::{BLAMED, Effect, FORGOTTEN, Replica, Trust};
+use super::{BLAMED, Effect, FORGOTTEN, FORGOTTEN_OF_ONE, Replica, Trust};
 
 impl<T: Trust> Replica<T> {
     /// Rows that somebody tells us unasked.
@@ -96,10 +96,7 @@ impl<T: Trust> Replica<T> {
                 self.counts.rows += applied.rows.len() as u64;
                 self.fetches.handle_have(&origin, head.head.point);
                 self.alarms.remove(&origin);
-                if let Some(last) = last.filter(|_| self.forgotten.len() < FORGOTTEN) {
-                    self.forgotten.entry(origin.clone()).or_insert(last);
-                    self.remind(&origin);
-                }
+                self.remember(&head.head, last);
                 let gone = applied.gone.iter().map(|row| row.key.clone()).collect();
                 self.effects.push_back(Effect::Keep { head, whole, rows: applied.rows.clone(), gone });
                 self.effects.push_back(Effect::Changed { origin, applied });
@@ -118,9 +115,29 @@ impl<T: Trust> Replica<T> {
         }
     }
 
+    /// Keeps for an origin what its new head does not know any more, until one does.
+    fn remember(&mut self, head: &Head, last: Option<Offer>) {
+        let origin = &head.origin;
+        if let Some(histories) = self.forgotten.get_mut(origin) {
+            histories.retain(|history| !head.is_past(history.head.head.point));
+            if histories.is_empty() {
+                self.forgotten.remove(origin);
+            }
+        }
+        let Some(last) = last else { return };
+        if self.forgotten.values().map(Vec::len).sum::<usize>() < FORGOTTEN {
+            let histories = self.forgotten.entry(origin.clone()).or_default();
+            if histories.len() < FORGOTTEN_OF_ONE {
+                histories.push(last);
+            }
+        }
+        self.remind(&origin.clone());
+    }
+
     /// Tells an origin that it has said more than it remembers: the head alone, and it asks for the rows.
     pub(super) fn remind(&mut self, origin: &Origin) {
-        if let (Some(offer), true) = (self.forgotten.get(origin), self.peers.contains_key(origin)) {
+        let history = self.forgotten.get(origin).and_then(|histories| histories.first());
+        if let (Some(offer), true) = (history, self.peers.contains_key(origin)) {
             let after = Some(offer.head.head.point.version);
             let offer = Arc::new(Offer { head: offer.head.clone(), after, rows: Vec::new() });
             self.effects.push_back(Effect::Push { to: origin.clone(), spread: false, offer });

@@ -1,13 +1,13 @@
 //! Our own rows: on disk before anybody sees them, as many writes at once as have come meanwhile.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::head::Head;
-use super::super::merge::{Ledger, Limits, Offer, Refusal};
+use super::super::merge::{Ledger, Limits, Offer, Prepared, Refusal};
 use super::super::own::Seen;
-use super::super::record::{Change, Key, Row};
+use super::super::record::{Change, Key};
 use super::super::version::Origin;
 use super::{Effect, Replica, Trust};
 
@@ -15,6 +15,8 @@ use super::{Effect, Replica, Trust};
 const MOST_WAITING: usize = 4_096;
 /// Changes that are written at once.
 const MOST_AT_ONCE: usize = 16_384;
+/// Histories that wait to be taken over; of more than these we hear again.
+const MOST_LOST: usize = 4;
 
 /// The name of a write, given by whoever asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,16 +40,28 @@ pub enum Unwritten {
 /// Writes that wait, and those under way to the disk.
 #[derive(Debug, Default)]
 pub(super) struct Writing {
-    waiting: VecDeque<(Option<Ticket>, Vec<Change>)>,
+    waiting: VecDeque<(Ticket, Vec<Change>)>,
+    /// Histories of ours that we have forgotten: taken over before anything else is written.
+    lost: VecDeque<Lost>,
     under_way: Option<UnderWay>,
     /// The floor of tombstones to write next.
     floor: u64,
+}
+
+/// A history of ours, and when we heard of it.
+#[derive(Debug)]
+struct Lost {
+    rows: Ledger,
+    head: Head,
+    at: Instant,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     offer: Offer,
     tickets: Vec<Ticket>,
+    /// It takes the first of the lost histories over.
+    reunites: bool,
 }
 
 impl<T: Trust> Replica<T> {
@@ -64,13 +78,13 @@ impl<T: Trust> Replica<T> {
             self.effects.push_back(Effect::Written { ticket, result: Err(why) });
             return;
         }
-        self.writing.waiting.push_back((Some(ticket), changes));
+        self.writing.waiting.push_back((ticket, changes));
         self.write_next();
     }
 
     /// What became of [`Effect::Persist`].
     pub fn handle_persisted(&mut self, result: Result<(), String>) {
-        let Some(UnderWay { offer, tickets }) = self.writing.under_way.take() else { return };
+        let Some(UnderWay { offer, tickets, reunites }) = self.writing.under_way.take() else { return };
         let point = offer.head.head.point;
         let result = result.map_err(Unwritten::Disk).and_then(|()| {
             let taken = self.ledger.take(offer.clone()).map_err(Unwritten::Full)?;
@@ -83,25 +97,33 @@ impl<T: Trust> Replica<T> {
         for ticket in tickets {
             self.effects.push_back(Effect::Written { ticket, result: result.clone() });
         }
-        if result.is_ok() {
-            self.push(&Arc::new(offer), None);
+        match result {
+            Ok(_) => {
+                if reunites {
+                    self.writing.lost.pop_front();
+                }
+                self.push(&Arc::new(offer), None);
+                self.write_next();
+            }
+            // Nothing is written before it, and it is tried again when some time has passed.
+            Err(why) if reunites => self.refuse_waiting(&why),
+            Err(_) => self.write_next(),
         }
-        self.write_next();
     }
 
     /// Everything that waits becomes one write, unless one is under way.
     pub(super) fn write_next(&mut self) {
         while self.writing.under_way.is_none() {
             if self.own.rival().is_some() {
-                let waiting = std::mem::take(&mut self.writing.waiting);
-                let tickets = waiting.into_iter().filter_map(|(ticket, _)| ticket);
-                self.effects.extend(
-                    tickets.map(|ticket| Effect::Written { ticket, result: Err(Unwritten::Silenced) }),
-                );
-                return;
+                self.writing.lost.clear();
+                return self.refuse_waiting(&Unwritten::Silenced);
+            }
+            if !self.writing.lost.is_empty() {
+                self.reunite();
+                continue;
             }
             let mut together = 0;
-            let fits = |(_, changes): &&(Option<Ticket>, Vec<Change>)| {
+            let fits = |(_, changes): &&(Ticket, Vec<Change>)| {
                 together += changes.len();
                 together <= MOST_AT_ONCE
             };
@@ -112,16 +134,21 @@ impl<T: Trust> Replica<T> {
         }
     }
 
+    fn refuse_waiting(&mut self, why: &Unwritten) {
+        for (ticket, _) in self.writing.waiting.drain(..) {
+            self.effects.push_back(Effect::Written { ticket, result: Err(why.clone()) });
+        }
+    }
+
     /// Writes the first so many; false if that came to nothing and there is more to try.
     fn try_write(&mut self, count: usize) -> bool {
         let before = self.own_head();
         let changes: Vec<Change> =
             self.writing.waiting.iter().take(count).flat_map(|(_, changes)| changes.clone()).collect();
-        let after = Some(before.point.version);
         // Also of rows that are not known here: we may have forgotten one that somebody else remembers.
         let prepared = self.ledger.prepare(before, &changes, self.writing.floor);
         let tickets = |writing: &mut Writing, count: usize| -> Vec<Ticket> {
-            writing.waiting.drain(..count).filter_map(|(ticket, _)| ticket).collect()
+            writing.waiting.drain(..count).map(|(ticket, _)| ticket).collect()
         };
         match prepared {
             // One of them is too much for everybody: each alone.
@@ -140,16 +167,38 @@ impl<T: Trust> Replica<T> {
                 }
                 self.writing.waiting.is_empty()
             }
-            Ok(Some((head, rows))) => {
-                let floor = head.floor;
-                let offer = Offer { head: self.trust.sign(head), after, rows };
-                let gone = self.collected(floor);
+            Ok(Some(prepared)) => {
                 let tickets = tickets(&mut self.writing, count);
-                self.effects.push_back(Effect::Persist { offer: offer.clone(), gone });
-                self.writing.under_way = Some(UnderWay { offer, tickets });
+                self.persist(prepared, tickets, false);
                 true
             }
         }
+    }
+
+    /// Writes what makes the first of the lost histories part of ours.
+    fn reunite(&mut self) {
+        let origin = self.own.origin().clone();
+        let Some(theirs) = self.writing.lost.front() else { return };
+        let ours = self.ledger.head(&origin).map(|signed| &signed.head);
+        let (before, heard) = (self.own.head_above(ours, &theirs.head), theirs.at);
+        match self.ledger.reunite(before, &theirs.rows) {
+            Ok(Some(prepared)) => return self.persist(prepared, Vec::new(), true),
+            Ok(None) => {}
+            Err(refusal) => {
+                let words = format!("what others remember of this POP is not taken over: {refusal}");
+                self.alarm(origin, None, words, heard);
+            }
+        }
+        self.writing.lost.pop_front();
+    }
+
+    fn persist(&mut self, (head, rows): Prepared, tickets: Vec<Ticket>, reunites: bool) {
+        let last = self.ledger.head(self.own.origin());
+        let after = Some(last.map_or(0, |signed| signed.head.point.version));
+        let gone = self.collected(head.floor);
+        let offer = Offer { head: self.trust.sign(head), after, rows };
+        self.effects.push_back(Effect::Persist { offer: offer.clone(), gone });
+        self.writing.under_way = Some(UnderWay { offer, tickets, reunites });
     }
 
     /// Keys of our tombstones up to a floor.
@@ -190,8 +239,7 @@ impl<T: Trust> Replica<T> {
         }
     }
 
-    /// All rows of our name as somebody else has them. What we have not written since our histories parted is as they
-    /// say: they know more of our past than we do.
+    /// All rows of our name as somebody else has them: they may know more of our past than we do.
     pub(super) fn adopt(&mut self, from: &Origin, offer: Offer, now: Instant) {
         let origin = self.own.origin().clone();
         let head = offer.head.head.clone();
@@ -217,30 +265,9 @@ impl<T: Trust> Replica<T> {
             }
             Seen::Lost => {}
         }
-        // What we wrote since our histories parted is ours, and so is what is on its way to the disk.
-        let parted = ours.map_or(0, |ours| ours.parted(&head));
-        let under_way = self.writing.under_way.iter().flat_map(|under_way| &under_way.offer.rows);
-        let under_way: BTreeSet<&Key> = under_way.map(|row| &row.key).collect();
-        let untouched = |row: &&Arc<Row>| {
-            let known = self.ledger.row(&origin, &row.key);
-            // What we had when they parted and have not now was deleted since, and its tombstone is gone.
-            known.map_or(row.version > parted, |known| known.version <= parted)
-                && !under_way.contains(&row.key)
-        };
-        let mut changes: Vec<Change> = theirs
-            .rows(&origin)
-            .filter(untouched)
-            .map(|row| Change { key: row.key.clone(), value: row.value.clone() })
-            .collect();
-        changes.extend(
-            self.ledger
-                .rows(&origin)
-                .filter(untouched)
-                .filter(|row| theirs.row(&origin, &row.key).is_none())
-                .map(|row| Change { key: row.key.clone(), value: None }),
-        );
-        // In front: what was written since comes after what was there before.
-        self.writing.waiting.push_front((None, changes));
+        if self.writing.lost.len() < MOST_LOST && !self.writing.lost.iter().any(|known| known.head == head) {
+            self.writing.lost.push_back(Lost { rows: theirs, head, at: now });
+        }
         self.write_next();
     }
 }

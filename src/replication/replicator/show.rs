@@ -63,6 +63,8 @@ impl Replicator {
             } else {
                 Vec::new()
             },
+            vanished: self.membership.doubt().map(|doubt| doubt.vanished as u64),
+            strain: u64::from(self.membership.strain()),
             members: self.shown_members(now),
             alarms: self.replica.alarms().map(alarm).collect(),
         }
@@ -70,6 +72,7 @@ impl Replicator {
 
     fn shown_members(&self, now: Instant) -> Vec<MemberStatus> {
         let (ledger, own) = (self.replica.ledger(), self.replica.origin());
+        let standings = self.membership.standings();
         let mut names: Vec<&str> = self.config.peers.iter().map(|peer| peer.pop.as_str()).collect();
         names.extend(self.projection.fleet().pops.keys().map(|name| &**name));
         names.sort_unstable();
@@ -103,6 +106,7 @@ impl Replicator {
                     .unwrap_or_default(),
                 version: pop.map(|pop| pop.version.clone()).unwrap_or_default(),
                 connected: link.is_some(),
+                standing: standings.get(&origin).map(|standing| standing.word().to_owned()),
                 address: link.map(|link| link.connection.remote_address().to_string()),
                 rtt_us: link.map(|link| link.connection.rtt().as_micros() as u64),
                 point: signed.map(|signed| signed.head.point.to_string()),

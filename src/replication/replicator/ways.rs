@@ -18,7 +18,7 @@ const RESOLVE: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(3);
 
 impl Replicator {
-    /// Those that we know of, with their regions.
+    /// Those that we know of and the fleet does not know to be down, with their regions.
     pub(super) fn members(&mut self) {
         let mut members = BTreeMap::new();
         for peer in &self.config.peers {
@@ -32,6 +32,9 @@ impl Replicator {
             }
         }
         members.remove(self.replica.origin());
+        for gone in self.membership.gone().filter(|name| !self.links.contains_key(*name)) {
+            members.remove(gone);
+        }
         self.replica.handle_members(members);
     }
 
