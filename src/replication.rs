@@ -6,6 +6,7 @@ pub mod frame;
 pub mod head;
 pub mod heartbeat;
 pub mod identity;
+pub mod membership;
 pub mod merge;
 pub mod octets;
 pub mod own;

@@ -14,7 +14,7 @@ pub struct Fleet {
 /// One POP, ourselves included.
 #[derive(Debug, Clone, Default)]
 pub struct Member {
-    /// Whether a connection leads there; of ourselves true.
+    /// Whether what it says is current: we reach it, or others do; of ourselves true.
     pub reached: bool,
     pub pop: Option<Arc<Pop>>,
     /// What its operator has to say to all.

@@ -126,9 +126,9 @@ impl Projection {
     }
 
     /// Who is reached now.
-    pub fn handle_reached(&mut self, reached: &BTreeSet<Origin>) {
+    pub fn handle_reached(&mut self, reached: &BTreeSet<Arc<str>>) {
         for (name, member) in &mut self.fleet.pops {
-            member.reached = reached.iter().any(|origin| origin.as_str() == &**name);
+            member.reached = reached.contains(name);
         }
     }
 

@@ -30,16 +30,37 @@ pub fn fleet(it: &FleetStatus) -> String {
         screen +=
             "Another machine writes under this POP's name and was there first: nothing is written here.\n";
     }
+    if let Some(vanished) = it.vanished {
+        let _ = writeln!(
+            screen,
+            "ALARM: {vanished} POPs vanished within a minute. Rather this POP is cut off: what they said last counts on."
+        );
+    }
     if it.behind > 0 {
         let _ = writeln!(screen, "Of {} POPs somebody knows more than we.", it.behind);
     }
-    let mut table =
-        Table::new(["POP", "REGION", "STATE", "RTT", "VERSION", "LACKS", "ROWS", "ANNOUNCES", "CERTIFICATE"]);
+    let mut table = Table::new([
+        "POP",
+        "REGION",
+        "STATE",
+        "RTT",
+        "VERSION",
+        "LACKS",
+        "ROWS",
+        "OCTETS",
+        "ANNOUNCES",
+        "CERTIFICATE",
+    ]);
     for member in &it.members {
-        let state = match &member.error {
+        let state = match (&member.error, member.standing.as_deref()) {
+            (_, Some("suspect")) if member.connected => "connected, suspect",
+            (_, Some("down")) if member.connected => "connected, comes back",
             _ if member.connected => "connected",
-            Some(_) => "unreached",
-            None => "unknown",
+            (_, Some("alive")) => "alive, not from here",
+            (_, Some("suspect")) => "suspect",
+            (_, Some("down")) => "down",
+            (Some(_), _) => "unreached",
+            (None, _) => "unknown",
         };
         table.row([
             &member.pop,
@@ -49,6 +70,7 @@ pub fn fleet(it: &FleetStatus) -> String {
             member.point.as_deref().unwrap_or("-"),
             &member.lacks.map_or("-".to_owned(), |lacks| lacks.to_string()),
             &member.rows.to_string(),
+            &member.octets.to_string(),
             &if member.announces.is_empty() { "-".to_owned() } else { member.announces.join(" ") },
             &member.certificate_days.map_or("-".to_owned(), left),
         ]);

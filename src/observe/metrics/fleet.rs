@@ -29,6 +29,11 @@ pub(super) fn of_fleet(it: &FleetStatus) -> Vec<MetricFamily> {
             it.alarms.len() as f64,
         ),
         one(
+            "edgeproxy_replication_vanished",
+            "POPs that vanished at once, so that rather this one is cut off.",
+            it.vanished.unwrap_or(0) as f64,
+        ),
+        one(
             "edgeproxy_replication_certificate_expiry_timestamp_seconds",
             "When this POP's certificate ends.",
             it.certificate_ends as f64,
@@ -42,6 +47,9 @@ pub(super) fn of_fleet(it: &FleetStatus) -> Vec<MetricFamily> {
         total("edgeproxy_replication_compared_total", "Comparisons with others.", it.compared),
         each("edgeproxy_replication_peer_connected", "1 while a connection leads there.", |member| {
             Some(flag(member.connected))
+        }),
+        each("edgeproxy_replication_peer_alive", "0 if the whole fleet takes it for down.", |member| {
+            member.standing.as_deref().map(|standing| flag(standing != "down"))
         }),
         each("edgeproxy_replication_peer_rtt_seconds", "Round trip of the connection.", |member| {
             member.rtt_us.map(micros)

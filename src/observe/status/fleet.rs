@@ -38,6 +38,11 @@ pub struct FleetStatus {
     pub promises: Vec<PromiseStatus>,
     /// Those that have to say what they hold before this voter promises anything, as it has lost what it had promised.
     pub unheard: Vec<String>,
+    /// So many POPs vanished at once that rather this one is cut off; none if not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vanished: Option<u64>,
+    /// 0 to 8: how much slower than others this POP judges, as it has been slow itself.
+    pub strain: u64,
     pub members: Vec<MemberStatus>,
     pub alarms: Vec<FleetAlarm>,
 }
@@ -49,6 +54,9 @@ pub struct MemberStatus {
     pub region: String,
     pub version: String,
     pub connected: bool,
+    /// `alive suspect down`, as the whole fleet sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
