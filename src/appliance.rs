@@ -1,6 +1,7 @@
 //! The process as a whole: builds every room, wires them, reloads and stops them.
 
 mod drains;
+mod fleetwide;
 pub mod forecast;
 pub mod gate;
 pub mod reload;

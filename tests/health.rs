@@ -583,6 +583,7 @@ fn plan(check: Check, backends: &[SocketAddr]) -> HealthPlan {
         name: "web".into(),
         watermark: Watermark::default(),
         backends: backends.collect(),
+        from_fleet: false,
         check,
         listen: Vec::new(),
         forwarding: Forwarding::default(),

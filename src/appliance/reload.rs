@@ -1,24 +1,27 @@
 //! The configuration in force, and how a new one is handed out whole.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::fleetwide::Fleetwide;
 use crate::admin::Told;
 use crate::announce::ledger::Plan;
-use crate::catalog::fleet::Pop;
+use crate::backhaul::tunnel::{PrivateKey, PublicKey};
+use crate::catalog::fleet::{self, Fleet, Pop};
 use crate::catalog::geo::Geo;
 use crate::catalog::traffic::FlowBook;
 use crate::catalog::view::Sources;
-use crate::config::backhaul::Backhaul;
+use crate::config::backhaul::{Backhaul, key_text};
 use crate::config::bgp::Bgp;
 use crate::config::diff::diff;
 use crate::config::load::Source;
 use crate::config::observe::LogLevel;
 use crate::config::replication::Replication;
-use crate::config::{self, Config, load};
+use crate::config::{self, Config, key_file, load};
 use crate::health::HealthPlan;
 use crate::observe::log::Logs;
 use crate::proxy::{self, plan::Planner};
@@ -38,6 +41,8 @@ pub struct Handouts {
     /// None: it was started without a fleet.
     pub replication: Option<watch::Sender<Arc<Replication>>>,
     pub pop: watch::Sender<Arc<Pop>>,
+    /// What the other POPs say; empty without a fleet.
+    pub fleet: watch::Receiver<Arc<Fleet>>,
 }
 
 /// The configuration in force and the text it came from.
@@ -47,13 +52,15 @@ pub struct InForce {
     source: Source,
     handouts: Handouts,
     logs: Logs,
+    /// POPs that are no peers of the backhaul, as was said last.
+    left_out: BTreeMap<Arc<str>, String>,
 }
 
 impl InForce {
     /// `config` has been handed out already.
     #[must_use]
     pub fn new(config: Arc<Config>, source: Source, handouts: Handouts, logs: Logs) -> Self {
-        Self { config, source, handouts, logs }
+        Self { config, source, handouts, logs, left_out: BTreeMap::new() }
     }
 
     /// What it says.
@@ -72,15 +79,12 @@ impl InForce {
     pub fn switch(&mut self, new: Arc<Config>, source: Source) -> (Arc<Config>, Source) {
         self.logs.set_level(level(new.observe.log.level));
         // Checks first, so that a new prefix finds its services known; then what depends on them.
-        hand_out(&self.handouts.health, health_plan(&new));
-        hand_out(&self.handouts.catalog, sources(&new));
+        let geo = new.proxy.geo.as_deref().and_then(geo);
+        self.hand_out_fleetwide(&new, geo);
         let proxy = self.handouts.planner.plan(&new);
         self.handouts.proxy.send_replace(Arc::new(proxy));
         self.handouts.flows.send_replace(Arc::new(self.handouts.planner.flows().clone()));
         // What needs a restart stays as it was.
-        if let (Some(tunnels), Some(backhaul)) = (&self.handouts.tunnels, &new.backhaul) {
-            hand_out(tunnels, Backhaul::clone(backhaul));
-        }
         if let (Some(handout), Some(replication)) = (&self.handouts.replication, &new.replication) {
             hand_out(handout, Replication::clone(replication));
         }
@@ -88,6 +92,33 @@ impl InForce {
         hand_out(&self.handouts.policy, Plan::of(&new));
         hand_out(&self.handouts.bgp, new.bgp.clone());
         (std::mem::replace(&mut self.config, new), std::mem::replace(&mut self.source, source))
+    }
+
+    /// What the fleet says may have changed: what depends on it follows.
+    pub fn handle_fleet(&mut self) {
+        if self.handouts.fleet.has_changed().unwrap_or(false) {
+            let geo = self.handouts.catalog.borrow().geo.clone();
+            self.hand_out_fleetwide(&Arc::clone(&self.config), geo);
+        }
+    }
+
+    /// Checks, choices and tunnels: of the configuration, with what the fleet adds.
+    fn hand_out_fleetwide(&mut self, config: &Config, geo: Option<Arc<Geo>>) {
+        let fleet = Arc::clone(&self.handouts.fleet.borrow_and_update());
+        let Fleetwide { backhaul, services, unreached, left_out } = Fleetwide::of(config, &fleet);
+        for (pop, why) in left_out.iter().filter(|(pop, why)| self.left_out.get(*pop) != Some(why)) {
+            warn!(%pop, "it is no peer of the backhaul: {why}");
+        }
+        self.left_out = left_out;
+        let plan = HealthPlan { limits: config.health.clone(), services: services.clone() };
+        hand_out(&self.handouts.health, plan);
+        hand_out(
+            &self.handouts.catalog,
+            Sources { region: config.pop.region.clone(), services, unreached, geo },
+        );
+        if let (Some(tunnels), Some(backhaul)) = (&self.handouts.tunnels, backhaul) {
+            hand_out(tunnels, backhaul);
+        }
     }
 
     #[cfg(test)]
@@ -124,8 +155,22 @@ pub fn pop(config: &Config) -> Pop {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         generation: config.generation,
         replication: config.replication.as_ref().and_then(|replication| replication.advertise),
-        backhaul: None,
+        backhaul: config.backhaul.as_deref().and_then(tunnels),
     }
+}
+
+/// How others build a tunnel to this POP. None, if there is no key: the backhaul says why.
+fn tunnels(backhaul: &Backhaul) -> Option<fleet::Backhaul> {
+    let public = |path: &Path| key_file::load_or_make(path).ok().map(|key| PrivateKey::new(key).public());
+    let text = |key: PublicKey| key_text(&key.0);
+    Some(fleet::Backhaul {
+        fleet: backhaul.fleet.to_string(),
+        place: backhaul.place.number(),
+        listen: backhaul.listen,
+        public_key: text(public(&backhaul.private_key_file)?),
+        next_public_key: backhaul.next_private_key_file.as_deref().and_then(public).map(text),
+        ingress: backhaul.ingress,
+    })
 }
 
 /// The part of a configuration that the prober needs.
@@ -138,7 +183,8 @@ pub fn health_plan(config: &Config) -> HealthPlan {
 #[must_use]
 pub fn sources(config: &Config) -> Sources {
     let geo = config.proxy.geo.as_deref().and_then(geo);
-    Sources { region: config.pop.region.clone(), services: config.services.clone(), geo }
+    let services = config.services.clone();
+    Sources { region: config.pop.region.clone(), services, unreached: BTreeSet::new(), geo }
 }
 
 /// A database that cannot be read costs the choice by country, and nothing else.

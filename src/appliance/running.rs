@@ -131,7 +131,10 @@ impl Appliance {
                     let why = fallen.to_string();
                     break Ending::Other(Err(ApplianceError::Failed { part: "admin", why }));
                 },
-                _ = status.tick() => self.publish("running"),
+                _ = status.tick() => {
+                    self.transactions.handle_fleet();
+                    self.publish("running");
+                }
             }
         };
         self.stop(ending).await

@@ -65,6 +65,11 @@ impl Transactions {
         Self { path, in_force, store, watched, pending: None, refused: None, undone: None }
     }
 
+    /// What the other POPs say may have changed.
+    pub fn handle_fleet(&mut self) {
+        self.in_force.handle_fleet();
+    }
+
     /// The configuration in force.
     #[must_use]
     pub fn in_force(&self) -> &InForce {

@@ -183,7 +183,7 @@ impl Appliance {
         let (pop, pop_row) = watch::channel(Arc::new(reload::pop(&config)));
         let (desk, asked_there) = watch::channel(None);
         let (hold, held) = watch::channel(Arc::new(Held::default()));
-        let fleet = watch::Sender::new(Arc::new(Fleet::default()));
+        let (fleet, told_of_pops) = watch::channel(Arc::new(Fleet::default()));
         // Rooms → operators.
         let (told_of_fleet, fleet_status) = watch::channel(Arc::new(FleetStatus::default()));
         let (linked, links) = watch::channel(Arc::new(BackhaulStatus::default()));
@@ -384,6 +384,7 @@ impl Appliance {
                 tunnels,
                 replication: replicated,
                 pop,
+                fleet: told_of_pops,
             },
             logs,
         );

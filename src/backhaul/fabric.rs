@@ -12,6 +12,7 @@ use super::probe::{self, Kind, MOST, Probe, Secrets, Side};
 use super::tunnel::{Pair, PublicKey};
 use crate::catalog::remote::{Word, Words};
 use crate::config::backhaul::{Backhaul, Peer};
+use crate::config::services::id_at_its_pop;
 use crate::config::sixpn::Place;
 
 /// News older than this are not believed.
@@ -344,8 +345,9 @@ impl Fabric {
     #[must_use]
     pub fn said(&self, remote: &[(Arc<str>, Arc<str>, Name)], now: Instant) -> Words {
         let said = remote.iter().filter_map(|(service, backend, pop)| {
-            let key = (Arc::clone(service), Arc::clone(backend));
-            self.word(&key, pop, now).map(|word| (key, word))
+            let there = (Arc::clone(service), Arc::from(id_at_its_pop(backend)));
+            let word = self.word(&there, pop, now)?;
+            Some(((Arc::clone(service), Arc::clone(backend)), word))
         });
         said.collect()
     }

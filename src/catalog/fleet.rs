@@ -49,6 +49,8 @@ pub struct Backhaul {
     pub fleet: String,
     /// The 12 bits of region and POP.
     pub place: u16,
+    /// UDP, where its tunnels listen outside: at the address of `Pop::replication`.
+    pub listen: u16,
     /// In base64.
     pub public_key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! The snapshot that workers choose from; a new one takes its place whenever the configuration or a verdict changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub struct View {
 pub struct Sources {
     pub region: String,
     pub services: BTreeMap<String, services::Service>,
+    /// POPs that nobody of the fleet reaches: their backends are as far as can be.
+    pub unreached: BTreeSet<Arc<str>>,
     /// Where clients are; read anew with each configuration.
     pub geo: Option<Arc<Geo>>,
 }
@@ -39,7 +41,10 @@ impl PartialEq for Sources {
             (Some(one), Some(two)) => Arc::ptr_eq(one, two),
             _ => false,
         };
-        same_geo && self.region == other.region && self.services == other.services
+        same_geo
+            && self.region == other.region
+            && self.services == other.services
+            && self.unreached == other.unreached
     }
 }
 
@@ -59,7 +64,7 @@ impl Registry {
         for (name, config) in &sources.services {
             let name: Arc<str> = name.as_str().into();
             let known = verdicts.get(&name);
-            let distances = Distances::new(&sources.region, config, known);
+            let distances = Distances::new(sources, config, known);
             let mut backends = Vec::with_capacity(config.backends.len());
             for backend in &config.backends {
                 let id: Arc<str> = backend.id.as_str().into();
@@ -132,6 +137,7 @@ fn is_unchanged(before: &Service, after: &Service) -> bool {
 /// The shortest round trips to the regions of one service.
 struct Distances<'a> {
     own: &'a str,
+    unreached: &'a BTreeSet<Arc<str>>,
     /// Without this POP's own.
     regions: BTreeMap<&'a str, Duration>,
 }
@@ -141,7 +147,12 @@ impl<'a> Distances<'a> {
     const TENTH: Duration = Duration::from_millis(20);
     const FARTHEST: u8 = 9;
 
-    fn new(own: &'a str, config: &'a services::Service, known: Option<&BTreeMap<Arc<str>, Known>>) -> Self {
+    fn new(
+        sources: &'a Sources,
+        config: &'a services::Service,
+        known: Option<&BTreeMap<Arc<str>, Known>>,
+    ) -> Self {
+        let own = sources.region.as_str();
         let mut regions = BTreeMap::new();
         for backend in config.backends.iter().filter(|backend| backend.region != own) {
             let rtt = known.and_then(|known| known.get(backend.id.as_str())).and_then(|known| known.rtt);
@@ -150,15 +161,16 @@ impl<'a> Distances<'a> {
                 *shortest = rtt.min(*shortest);
             }
         }
-        Self { own, regions }
+        Self { own, unreached: &sources.unreached, regions }
     }
 
     /// A backend at another POP is farther than any that is here, by what the way there takes: it carries clients when
     /// those here cannot.
     fn far_to(&self, backend: &services::Backend, known: Option<&Known>) -> u8 {
         let far = self.far(&backend.region);
-        if backend.pop.is_none() {
-            return far;
+        let Some(pop) = backend.pop.as_deref() else { return far };
+        if self.unreached.contains(pop) {
+            return Self::FARTHEST;
         }
         let way = known.and_then(|known| known.rtt).unwrap_or_default();
         let tenths = (way.as_millis() / Self::TENTH.as_millis()).min(Self::FARTHEST.into()) as u8;
@@ -213,12 +225,13 @@ mod tests {
             name: (*name).into(),
             watermark: Watermark::default(),
             backends: backends.clone(),
+            from_fleet: false,
             check: check.clone(),
             listen: Vec::new(),
             forwarding: Forwarding::default(),
         };
         let services = services.iter().map(|it| (it.0.to_owned(), service(it))).collect();
-        Sources { region: "sa".into(), services, geo: None }
+        Sources { region: "sa".into(), services, ..Sources::default() }
     }
 
     fn up(rtt_ms: u64, since: Instant) -> Known {

@@ -40,6 +40,9 @@ pub struct Backhaul {
     /// Whether we carry sealed datagrams between two of our peers. Default true.
     pub relay: bool,
     pub probe: Probe,
+    /// Whether the other POPs of the fleet are peers too, as they tell of themselves. Default true; it needs
+    /// `replication`. What is in `peers` goes before what a POP says.
+    pub from_fleet: bool,
     /// In the order of the file, at most 1,024. POPs, places, keys and endpoints are unique.
     pub peers: Vec<Peer>,
 }

@@ -47,13 +47,16 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
     let proxy = fields.get("proxy").and_then(|spot| proxy::decode(&spot, &files)).unwrap_or_default();
     let backhaul_at = fields.get("backhaul");
     let backhaul = backhaul_at.as_ref().and_then(|spot| backhaul::decode(spot, pop.as_ref(), &files));
+    let fleet_at = fields.get("fleet");
+    let replication_at = fields.get("replication");
     let elsewhere = match (&backhaul_at, &backhaul) {
         (None, _) => Elsewhere::Nowhere,
         (Some(_), None) => Elsewhere::Unread,
         (Some(_), Some(read)) => Elsewhere::Peers(read),
     };
     let services = services_at.as_ref().and_then(|spot| {
-        let here = Here { pop: pop.as_ref(), elsewhere };
+        let fleet = backhaul_at.is_some() && replication_at.is_some();
+        let here = Here { pop: pop.as_ref(), elsewhere, fleet };
         services::decode(spot, &here, &files)
     });
     let families = bgp.as_ref().and_then(bgp::Read::carried);
@@ -62,9 +65,7 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
     let fleet = backhaul.as_ref().and_then(|read| read.fleet);
     let anycast = anycast.and_then(|spot| anycast::decode(&spot, names, families.as_ref(), fleet));
     let prefixes = anycast.as_ref().filter(|_| top.sheet().count() == before);
-    let fleet_at = fields.get("fleet");
     let fleet_read = fleet_at.as_ref().and_then(replication::fleet);
-    let replication_at = fields.get("replication");
     let replication = match (&fleet_at, &replication_at) {
         (Some(_), Some(spot)) => replication::decode(spot, fleet_read, pop.as_ref(), &files),
         (None, Some(spot)) => {

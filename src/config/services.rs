@@ -13,6 +13,9 @@ pub struct Service {
     pub watermark: Watermark,
     /// By the order of the file; never empty, at most 4096; ids are unique in the service.
     pub backends: Vec<Backend>,
+    /// Whether the backends that other POPs of the fleet have in their service of this name serve too. Default false;
+    /// it needs `backhaul` and `replication`.
+    pub from_fleet: bool,
     pub check: Check,
     /// Where the proxy takes clients in. Default: nowhere, the service is only checked.
     pub listen: Vec<Listen>,
@@ -117,7 +120,7 @@ impl Default for Ejection {
 /// Where work can be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// 1 to 63 of `a-z A-Z 0-9 . _ -`.
+    /// 1 to 63 of `a-z A-Z 0-9 . _ -`; `ID@POP` if the fleet tells of it.
     pub id: String,
     /// With `via_ingress` that of its POP's ingress.
     pub address: IpAddr,
@@ -140,6 +143,21 @@ pub struct Backend {
     pub country: Option<String>,
     /// Serves what it has, and gets nothing new. Default false.
     pub drain: bool,
+}
+
+impl Backend {
+    /// Whether the fleet tells of it, and not the configuration: its weight counts while it is healthy, and nobody
+    /// misses it otherwise.
+    #[must_use]
+    pub fn is_from_fleet(&self) -> bool {
+        self.id.contains('@')
+    }
+}
+
+/// The id of a backend at the POP that owns it.
+#[must_use]
+pub fn id_at_its_pop(id: &str) -> &str {
+    id.split_once('@').map_or(id, |(id, _)| id)
 }
 
 /// How much healthy weight is enough. `low <= high <= degrade` once percentages are counted out.

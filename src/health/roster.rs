@@ -324,7 +324,7 @@ impl Roster {
         if before != after {
             entry.counted = after;
             let id = self.ids.next_id();
-            moved = tally.handle_standing(entry.check.backend.weight, before, after, id, now);
+            moved = tally.handle_standing((&entry.check.backend).into(), before, after, id, now);
             let check = &entry.check;
             self.turned.push(Turned {
                 id,

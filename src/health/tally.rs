@@ -6,7 +6,7 @@ use super::check::CheckId;
 use super::verdict::Standing;
 use super::watermark::{Levels, Position};
 use super::{Cause, ServiceHealth};
-use crate::config::services::Watermark;
+use crate::config::services::{Backend, Watermark};
 use crate::observe::journal::CauseId;
 
 /// The sums of one service, and what follows from them.
@@ -22,6 +22,20 @@ pub(super) struct Tally {
     serving: bool,
     blamed: Option<(CheckId, Cause)>,
     changed_by: Option<CauseId>,
+}
+
+/// What one backend adds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    weight: u32,
+    /// Counts while it is healthy, and is not missed otherwise.
+    is_extra: bool,
+}
+
+impl From<&Backend> for Part {
+    fn from(backend: &Backend) -> Self {
+        Self { weight: backend.weight, is_extra: backend.is_from_fleet() }
+    }
 }
 
 impl Tally {
@@ -40,20 +54,23 @@ impl Tally {
         }
     }
 
-    /// Counts a service anew, by its backends' weights and standings; keeps its history.
+    /// Counts a service anew, by its backends' standings; keeps its history.
     pub(super) fn handle_plan(
         &mut self,
         watermark: &Watermark,
-        backends: impl Iterator<Item = (u32, Standing)>,
+        backends: impl Iterator<Item = (Part, Standing)>,
         now: Instant,
     ) {
         (self.healthy, self.total, self.unjudged) = (0, 0, 0);
-        for (weight, standing) in backends {
-            self.total = self.total.saturating_add(weight);
+        for (part, standing) in backends {
             if standing.healthy {
-                self.healthy = self.healthy.saturating_add(weight);
+                self.healthy = self.healthy.saturating_add(part.weight);
             }
-            self.unjudged += u32::from(!standing.judged);
+            // Shares are of what the configuration names: who joins the fleet does not move the marks.
+            if !part.is_extra {
+                self.total = self.total.saturating_add(part.weight);
+                self.unjudged += u32::from(!standing.judged);
+            }
         }
         self.levels = Levels::of(watermark, self.total);
         if self.settle(now) != Moved::No {
@@ -66,7 +83,7 @@ impl Tally {
     /// and how.
     pub(super) fn handle_standing(
         &mut self,
-        weight: u32,
+        part: Part,
         before: Standing,
         after: Standing,
         id: CauseId,
@@ -74,11 +91,12 @@ impl Tally {
     ) -> Moved {
         self.changed_by = Some(id);
         match (before.healthy, after.healthy) {
-            (false, true) => self.healthy = self.healthy.saturating_add(weight),
-            (true, false) => self.healthy = self.healthy.saturating_sub(weight),
+            (false, true) => self.healthy = self.healthy.saturating_add(part.weight),
+            (true, false) => self.healthy = self.healthy.saturating_sub(part.weight),
             _ => {}
         }
         match (before.judged, after.judged) {
+            _ if part.is_extra => {}
             (false, true) => self.unjudged = self.unjudged.saturating_sub(1),
             (true, false) => self.unjudged += 1,
             _ => {}
@@ -170,6 +188,7 @@ mod tests {
     use crate::config::services::Level;
     use crate::observe::journal::CauseIds;
 
+    const PART: Part = Part { weight: 2, is_extra: false };
     const UNPROVEN: Standing = Standing { healthy: false, judged: false };
     const UP: Standing = Standing { healthy: true, judged: true };
     const DOWN: Standing = Standing { healthy: false, judged: true };
@@ -180,23 +199,41 @@ mod tests {
         let mut ids = CauseIds::new(1, 0);
         let mut tally = Tally::new(now);
         let watermark = Watermark { low: Level::Weight(2), high: Level::Weight(6), degrade: None };
-        tally.handle_plan(&watermark, [(2, UNPROVEN); 4].into_iter(), now);
+        tally.handle_plan(&watermark, [(PART, UNPROVEN); 4].into_iter(), now);
         assert_eq!((tally.word(), tally.health().proven, tally.health().total_weight), ("down", false, 8));
-        tally.handle_standing(2, UNPROVEN, UP, ids.next_id(), now);
+        tally.handle_standing(PART, UNPROVEN, UP, ids.next_id(), now);
         assert_eq!((tally.word(), tally.health().proven), ("down", false));
-        tally.handle_standing(2, UNPROVEN, UP, ids.next_id(), now);
+        tally.handle_standing(PART, UNPROVEN, UP, ids.next_id(), now);
         assert_eq!(
             (tally.position(), tally.word(), tally.health().proven),
             (Position::Between, "down", true)
         );
-        assert_eq!(tally.handle_standing(2, UNPROVEN, UP, ids.next_id(), now), Moved::Better);
+        assert_eq!(tally.handle_standing(PART, UNPROVEN, UP, ids.next_id(), now), Moved::Better);
         assert_eq!((tally.position(), tally.word()), (Position::Full, "up"));
         let later = now + Duration::from_secs(1);
-        assert_eq!(tally.handle_standing(2, UP, DOWN, ids.next_id(), later), Moved::Worse);
+        assert_eq!(tally.handle_standing(PART, UP, DOWN, ids.next_id(), later), Moved::Worse);
         assert_eq!((tally.position(), tally.word(), tally.health().since), (Position::Between, "up", later));
-        tally.handle_standing(2, UP, DOWN, ids.next_id(), later);
+        tally.handle_standing(PART, UP, DOWN, ids.next_id(), later);
         assert_eq!((tally.position(), tally.word(), tally.health().proven), (Position::Low, "down", false));
-        tally.handle_standing(2, UNPROVEN, DOWN, ids.next_id(), later);
+        tally.handle_standing(PART, UNPROVEN, DOWN, ids.next_id(), later);
         assert!(tally.health().proven, "every backend has had a verdict");
+    }
+
+    #[test]
+    fn what_the_fleet_adds_moves_no_mark_and_is_not_missed() {
+        let now = Instant::now();
+        let mut ids = CauseIds::new(1, 0);
+        let mut tally = Tally::new(now);
+        let watermark =
+            Watermark { low: Level::Weight(1), high: Level::Percent(50), degrade: Some(Level::Percent(100)) };
+        let extra = Part { weight: 100, is_extra: true };
+        let parts = [(PART, UP), (PART, UP), (extra, UNPROVEN)];
+        tally.handle_plan(&watermark, parts.into_iter(), now);
+        assert_eq!((tally.position(), tally.health().total_weight), (Position::Full, 4));
+        tally.handle_standing(PART, UP, DOWN, ids.next_id(), now);
+        tally.handle_standing(PART, UP, DOWN, ids.next_id(), now);
+        assert_eq!((tally.position(), tally.health().proven), (Position::Low, true));
+        tally.handle_standing(extra, UNPROVEN, UP, ids.next_id(), now);
+        assert_eq!((tally.position(), tally.health().healthy_weight), (Position::Full, 100));
     }
 }

@@ -33,6 +33,7 @@ use super::totals::Taken;
 use super::worker::Shared;
 use crate::catalog::select::Client;
 use crate::catalog::service::Service;
+use crate::config::services::id_at_its_pop;
 use crate::sys::stream as kernel;
 
 /// Sends a client away at once: there is no room.
@@ -184,7 +185,7 @@ async fn serve(shared: &Rc<Shared>, door: &Door, client: Stream, entry: &Rc<Entr
     let introduced = Introduced { client: entry.client.get(), went_to, server_name, agreed };
     let pop = Arc::clone(&shared.plan.borrow().pop);
     if chosen.via_ingress {
-        introduced.write_to_pop(&pop, &service.name, &chosen.id, &mut first);
+        introduced.write_to_pop(&pop, &service.name, id_at_its_pop(&chosen.id), &mut first);
     } else {
         introduced.write(service.forwarding.send_proxy, &pop, &mut first);
     }

@@ -301,25 +301,15 @@ impl Ledger {
         Ok(Applied { rows, gone })
     }
 
-    /// What these changes would make of an origin's state, whose head is `before` now, perhaps in a new incarnation:
-    /// rows with versions, and everything in the head that depends on them. Changes that change nothing are left out,
-    /// of several for one key the last counts; None if nothing is left, and floor and incarnation stay too. It is
-    /// written when it is taken.
+    /// What these changes would make of an origin's state, whose head is `before` now, perhaps in a new incarnation or
+    /// with more of a past: rows with versions, and everything in the head that depends on them. Of several changes for
+    /// one key the last counts. Also what changes nothing gets a version: elsewhere more may be known than here, and
+    /// this was written after it. None if there is nothing to write, and floor and past stay too. It is written when it
+    /// is taken.
     ///
     /// # Errors
     /// When it would be more than the limits allow. What replaces or deletes is never refused.
     pub fn prepare(&self, before: Head, changes: &[Change], floor: u64) -> Result<Option<Prepared>, Refusal> {
-        self.prepare_rows(before, changes, floor, false)
-    }
-
-    /// `anew`: also what changes nothing gets a version, and there is a new head in any case.
-    fn prepare_rows(
-        &self,
-        before: Head,
-        changes: &[Change],
-        floor: u64,
-        anew: bool,
-    ) -> Result<Option<Prepared>, Refusal> {
         let origin = before.origin.clone();
         let book = self.books.get(&origin);
         let last: BTreeMap<&Key, usize> =
@@ -333,9 +323,7 @@ impl Ledger {
         let mut written = BTreeSet::new();
         for (at, change) in changes.iter().enumerate() {
             let old = book.and_then(|book| book.rows.get(&change.key));
-            // A deletion of what is not known here leaves a tombstone too: others may remember what we have forgotten.
-            let changes_nothing = !anew && old.is_some_and(|old| old.value == change.value);
-            if changes_nothing || last[&change.key] != at {
+            if last[&change.key] != at {
                 continue;
             }
             written.insert(&change.key);
@@ -357,12 +345,13 @@ impl Ledger {
                 tally.less(row);
             }
         }
-        let begins = book.is_none_or(|book| book.head.head.point.incarnation != before.point.incarnation);
-        if rows.is_empty() && floor == before.floor && !begins && !anew {
+        let goes_on = |book: &Book| book.head.head.point.incarnation == before.point.incarnation;
+        let same = book.is_some_and(|book| goes_on(book) && book.head.head.lineage == before.lineage);
+        if rows.is_empty() && floor == before.floor && same {
             return Ok(None);
         }
-        // A floor alone is a version of its own: whoever compares must see that something is different.
-        let alone = rows.is_empty() && (floor != before.floor || anew);
+        // A head alone is a version of its own: whoever compares must see that something is different.
+        let alone = rows.is_empty() && book.is_some_and(goes_on);
         let point = Point { version: version + u64::from(alone), ..before.point };
         let head =
             Head { point, floor, rows: tally.rows, weight: tally.weight, digest: sum.digest(), ..before };

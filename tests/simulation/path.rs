@@ -271,6 +271,7 @@ fn health_plan(checked: Checked) -> HealthPlan {
         name: "web".to_owned(),
         watermark: Watermark::default(),
         backends: vec![backend],
+        from_fleet: false,
         check,
         listen: Vec::new(),
         forwarding: edgeproxy::config::services::Forwarding::default(),

@@ -44,6 +44,7 @@ impl Pop {
             tunnels: None,
             replication: None,
             pop: watch::channel(Arc::default()).0,
+            fleet: watch::channel(Arc::default()).1,
         };
         let in_force = InForce::new(Arc::new(config), source, handouts, Logs::nowhere());
         let transactions = Transactions::new(disk.path().join("pop.yaml"), in_force, store, watched);

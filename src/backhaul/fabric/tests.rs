@@ -44,6 +44,7 @@ fn config(ours: u8) -> Arc<Backhaul> {
         ingress: Some(8082),
         relay: true,
         probe: backhaul::Probe::default(),
+        from_fleet: false,
         peers: peers.collect(),
     })
 }

@@ -16,6 +16,8 @@ pub(super) struct Here<'r> {
     /// Ours; None if it could not be read.
     pub(super) pop: Option<&'r Pop>,
     pub(super) elsewhere: Elsewhere<'r>,
+    /// Whether there is a fleet, and a way to its backends.
+    pub(super) fleet: bool,
 }
 
 /// The POPs beside ours.

@@ -80,6 +80,8 @@ pub(super) fn decode<'a>(spot: &Spot<'a>, pop: Option<&Pop>, files: &Files<'_>) 
         Some(spot) => port(spot),
     };
     let relay = fields.get("relay").and_then(|spot| spot.switch()).unwrap_or(true);
+    let from_fleet_at = fields.get("from_fleet");
+    let from_fleet = from_fleet_at.as_ref().and_then(|spot| spot.switch()).unwrap_or(true);
     let (probe, probe_at) = fields.get("probe").and_then(|spot| probe(&spot)).unwrap_or_default();
     one_port_each([(&listen_at, "listen", listen), (&probe_at, "probe.port", probe.port)]);
 
@@ -121,6 +123,7 @@ pub(super) fn decode<'a>(spot: &Spot<'a>, pop: Option<&Pop>, files: &Files<'_>) 
         ingress,
         relay,
         probe,
+        from_fleet,
         peers,
     });
     Some(read)

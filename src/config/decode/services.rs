@@ -83,13 +83,30 @@ fn service<'a>(spot: &Spot<'a>, here: &Here<'_>, files: &Files<'_>, read: &mut R
         read.listeners.extend(placed);
         listen
     });
+    let from_fleet = fields.get("from_fleet").and_then(|spot| {
+        let wanted = spot.switch()?;
+        if wanted && !here.fleet {
+            spot.refuse(
+                "no fleet that could tell of backends: there is no `replication`, or no `backhaul` to reach them",
+                "add both sections, or leave it out",
+            );
+        }
+        Some(wanted)
+    });
     let udp = listen.iter().flatten().any(|listen| listen.protocol == Protocol::Udp);
+    if udp && from_fleet == Some(true) {
+        spot.refuse(
+            "a service over UDP has no backends at other POPs: their ingress takes TCP",
+            "leave `from_fleet` out",
+        );
+    }
     let forwarding = forwarding::decode(&mut fields, udp);
     fields.close(&[]);
     Some(Service {
         name: name?,
         watermark: watermark?,
         backends: backends?,
+        from_fleet: from_fleet.unwrap_or(false),
         check: check?,
         listen: listen?,
         forwarding,

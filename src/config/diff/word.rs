@@ -173,8 +173,9 @@ fn drain(words: &mut Words, old: &Drain, new: &Drain) {
 
 /// The words of a service that differ; the order of its backends means nothing.
 pub(super) fn service(old: &Service, new: &Service) -> Vec<Word> {
-    let Service { name: _, watermark, backends, check, listen, forwarding } = old;
+    let Service { name: _, watermark, backends, from_fleet, check, listen, forwarding } = old;
     let mut words = Words::default();
+    words.text("from_fleet", from_fleet, &new.from_fleet);
     let level = |level: &Level| match level {
         Level::Weight(weight) => weight.to_string(),
         Level::Percent(percent) => format!("{percent}%"),

@@ -122,7 +122,7 @@ impl Roster {
             }
         }
         let standings = service.checks.iter().filter_map(|id| entries.get(id));
-        let standings = standings.map(|entry| (entry.check.backend.weight, entry.counted));
+        let standings = standings.map(|entry| ((&entry.check.backend).into(), entry.counted));
         service.tally.handle_plan(&config.watermark, standings, now);
         if service.tally.blamed().is_none_or(|id| !self.entries.contains_key(&id)) {
             self.blame_latest(name);

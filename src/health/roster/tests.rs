@@ -36,6 +36,7 @@ fn plan(backends: u16, max_concurrent: usize, change: impl FnOnce(&mut Service))
         name: "web".into(),
         watermark: Watermark { low: Level::Weight(0), high: Level::Weight(1), degrade: None },
         backends: (0..backends).map(backend).collect(),
+        from_fleet: false,
         check: services::Check {
             probe: Probe::Tcp,
             interval: millis(1000),

@@ -37,6 +37,6 @@ impl Ledger {
             changes.push(Change { key: key.clone(), value });
         }
         let floor = before.floor;
-        self.prepare_rows(before, &changes, floor, true)
+        self.prepare(before, &changes, floor)
     }
 }

@@ -145,7 +145,6 @@ impl<T: Trust> Replica<T> {
         let before = self.own_head();
         let changes: Vec<Change> =
             self.writing.waiting.iter().take(count).flat_map(|(_, changes)| changes.clone()).collect();
-        // Also of rows that are not known here: we may have forgotten one that somebody else remembers.
         let prepared = self.ledger.prepare(before, &changes, self.writing.floor);
         let tickets = |writing: &mut Writing, count: usize| -> Vec<Ticket> {
             writing.waiting.drain(..count).map(|(ticket, _)| ticket).collect()
@@ -214,6 +213,10 @@ impl<T: Trust> Replica<T> {
 
     /// Tombstones that every member has seen go.
     pub(super) fn collect(&mut self) {
+        // What others remember of us may have what a tombstone of ours deletes.
+        if !self.writing.lost.is_empty() || self.fetches.behind().contains(self.own.origin()) {
+            return;
+        }
         let own = self.own_head();
         let seen = self.members.keys().map(|member| {
             let known = self.peers.get(member)?.acknowledged?;

@@ -33,6 +33,7 @@ pub(in crate::config::diff) fn section(
         ingress,
         relay,
         probe,
+        from_fleet,
         peers: _,
     } = &**old;
     restart.text("backhaul.fleet", fleet, &new.fleet);
@@ -52,6 +53,7 @@ pub(in crate::config::diff) fn section(
     words.debug("backhaul.probe.interval", interval, &new.probe.interval);
     words.debug("backhaul.probe.timeout", timeout, &new.probe.timeout);
     words.text("backhaul.relay", relay, &new.relay);
+    words.text("backhaul.from_fleet", from_fleet, &new.from_fleet);
     let file = |it: &PathBuf| it.display().to_string();
     words.compare("backhaul.private_key_file", private_key_file, &new.private_key_file, file);
     let next = |it: &Option<PathBuf>| it.as_ref().map_or("none".to_owned(), file);
