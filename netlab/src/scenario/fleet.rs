@@ -27,6 +27,10 @@ pub struct Fleet {
     /// first three are voters.
     #[serde(default)]
     pub anycast: bool,
+    /// With `anycast`: each has a backhaul without a peer in its configuration, and its service `web`, TCP at
+    /// 198.51.100.1:8001 with a backend of its own, takes those of the others too.
+    #[serde(default)]
+    pub mesh: bool,
 }
 
 /// What is done to them.
@@ -107,7 +111,7 @@ impl Fleet {
             };
             let host = Host {
                 routes: vec![format!("10.77.0.0/16 via 10.77.{number}.9")],
-                services: if self.anycast { services(&name)? } else { Vec::new() },
+                services: if self.anycast { self.services(&name)? } else { Vec::new() },
                 edgeproxy: Some(edgeproxy),
                 ..Host::default()
             };
@@ -122,6 +126,14 @@ impl Fleet {
             scenario.hosts.insert(name, host);
         }
         Ok(())
+    }
+
+    /// What answers whoever comes to a POP, and what its check asks.
+    fn services(self, name: &str) -> Result<Vec<ServiceConfig>, String> {
+        let web = if self.mesh { "tcp" } else { "http" };
+        read(&format!(
+            "[{{ name: {name}, kind: udp-echo, listen: [\"198.51.100.1:7\"] }}, {{ name: web, kind: {web}, listen: [\"127.0.0.1:8080\"] }}]"
+        ))
     }
 
     fn core(self) -> Result<Host, String> {
@@ -155,6 +167,17 @@ impl Fleet {
             (nobody, String::new(), "{ tcp: {}, interval: 5s }", "")
         };
         let peers: String = (1..=self.pops).filter(known).map(peer).collect();
+        let (check, listen, backhaul) = if self.mesh {
+            (
+                "{ tcp: {}, interval: 200ms, fast_interval: 20ms, timeout: 150ms }",
+                "    listen: [{ address: 198.51.100.1, port: 8001 }]\n    from_fleet: true\n",
+                format!(
+                    "backhaul: {{ fleet: fd5a:1c7e:92b4::/48, number: {number}, private_key_file: pop.key, backend: userspace }}\n"
+                ),
+            )
+        } else {
+            (check, "", String::new())
+        };
         format!(
             "generation: 1
 pop: {{ id: pop{number}, region: eu }}
@@ -166,7 +189,7 @@ services:
   - name: web
     backends: [{{ id: web-{number}, address: 127.0.0.1, port: 8080 }}]
     health: {check}
-fleet: {{ name: example{voters} }}
+{listen}{backhaul}fleet: {{ name: example{voters} }}
 replication:
   certificate: id/pop.pem
   key: id/pop.key
@@ -176,13 +199,6 @@ replication:
 {peers}"
         )
     }
-}
-
-/// What answers whoever comes to a POP, and what its check asks.
-fn services(name: &str) -> Result<Vec<ServiceConfig>, String> {
-    read(&format!(
-        "[{{ name: {name}, kind: udp-echo, listen: [\"198.51.100.1:7\"] }}, {{ name: web, kind: http, listen: [\"127.0.0.1:8080\"] }}]"
-    ))
 }
 
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
