@@ -11,6 +11,7 @@ pub mod merge;
 pub mod octets;
 pub mod own;
 pub mod quic;
+pub mod rates;
 pub mod record;
 pub mod relay_tree;
 pub mod replica;

@@ -57,6 +57,9 @@ pub struct Limits {
     pub rows: u64,
     /// In memory, of one POP, about: 1 MiB to 1 GiB. Default 16 MiB.
     pub octets: u64,
+    /// What one POP may write for long: 100 to 1,000,000. Default 5,000; four times as many at once. What is beyond that
+    /// is taken later.
+    pub rows_per_second: u64,
     /// Of all of them. Default 2,000,000.
     pub total_rows: u64,
     /// Default 1 GiB.
@@ -65,6 +68,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rows: 20_000, octets: 16 << 20, total_rows: 2_000_000, total_octets: 1 << 30 }
+        Self {
+            rows: 20_000,
+            octets: 16 << 20,
+            rows_per_second: 5_000,
+            total_rows: 2_000_000,
+            total_octets: 1 << 30,
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct Limits {
     pub rows: u64,
     /// Of one origin, as `Row::weight` counts: octets in memory, about.
     pub weight: u64,
+    /// Rows of one origin that are taken in a second, and four times as many at once: for `Replica` to keep.
+    pub rate: u64,
     /// Of all origins together.
     pub total_rows: u64,
     pub total_weight: u64,
@@ -27,7 +29,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rows: 20_000, weight: 16 << 20, total_rows: 2_000_000, total_weight: 1 << 30 }
+        Self { rows: 20_000, weight: 16 << 20, rate: 5_000, total_rows: 2_000_000, total_weight: 1 << 30 }
     }
 }
 

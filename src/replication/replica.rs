@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::head::{Head, Signed};
 use super::merge::{Applied, Ledger, Limits, Offer};
 use super::own::{Own, Rival};
+use super::rates::Rates;
 use super::record::{Key, Row};
 use super::relay_tree::{self, Place};
 use super::sync::{Buckets, Fetch, Fetches, buckets, differing};
@@ -79,6 +80,7 @@ pub struct Counts {
     pub known: u64,
     pub rows: u64,
     pub refused: u64,
+    pub hurried: u64,
     pub unverified: u64,
     pub fetched: u64,
     pub compared: u64,
@@ -92,6 +94,7 @@ pub struct Replica<T> {
     trust: T,
     writing: Writing,
     fetches: Fetches,
+    rates: Rates,
     /// Members that are alive by what is known, ourselves left out.
     members: BTreeMap<Origin, Place>,
     /// Those that a connection leads to.
@@ -148,6 +151,7 @@ impl<T: Trust> Replica<T> {
             trust,
             writing: Writing::default(),
             fetches: Fetches::default(),
+            rates: Rates::new(limits.rate),
             members: BTreeMap::new(),
             peers: BTreeMap::new(),
             whole: BTreeSet::new(),
@@ -210,6 +214,7 @@ impl<T: Trust> Replica<T> {
 
     pub fn limit(&mut self, limits: Limits) {
         self.ledger.limit(limits);
+        self.rates.limit(limits.rate);
     }
 
     /// Who is alive, ourselves left out.
@@ -258,14 +263,15 @@ impl<T: Trust> Replica<T> {
                 Some(ours) if ours.point == theirs.point && ours.digest != theirs.digest => {
                     // Of ourselves that is a life that we have forgotten, and it is stepped over.
                     if origin == self.origin() {
-                        self.lack(from, origin, Point { version: theirs.point.version + 1, ..theirs.point });
+                        let next = Point { version: theirs.point.version + 1, ..theirs.point };
+                        self.lack(from, origin, next, now);
                     } else {
                         let words = format!("two different states call themselves {}", theirs.point);
                         self.alarm(origin.clone(), Some(from.clone()), words, now);
                     }
                 }
                 Some(ours) if ours.point >= theirs.point => {}
-                _ => self.lack(from, origin, theirs.point),
+                _ => self.lack(from, origin, theirs.point, now),
             }
         }
         self.fetch_next(now);
@@ -318,8 +324,10 @@ impl<T: Trust> Replica<T> {
         self.effects.pop_front()
     }
 
-    fn lack(&mut self, peer: &Origin, origin: &Origin, point: Point) {
-        if self.peers.get(peer).is_some_and(|peer| peer.blamed_until.is_none()) {
+    fn lack(&mut self, peer: &Origin, origin: &Origin, point: Point, now: Instant) {
+        // Who writes too fast is compared again, and asked for when it has room.
+        let hurries = self.ledger.head(origin).is_some() && self.rates.wait(origin, now).is_some();
+        if !hurries && self.peers.get(peer).is_some_and(|peer| peer.blamed_until.is_none()) {
             self.fetches.handle_more(peer, origin, point);
         }
     }

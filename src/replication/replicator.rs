@@ -147,6 +147,7 @@ fn limits(config: &Replication) -> Limits {
     Limits {
         rows: limits.rows,
         weight: limits.octets,
+        rate: limits.rows_per_second,
         total_rows: limits.total_rows,
         total_weight: limits.total_octets,
     }

@@ -18,8 +18,13 @@ pub const KEY: usize = 16;
 pub const BODY: usize = 64;
 
 /// More than any column has.
-pub const LIMITS: Limits =
-    Limits { rows: 1_000_000, weight: 1 << 30, total_rows: 1_000_000, total_weight: 1 << 30 };
+pub const LIMITS: Limits = Limits {
+    rows: 1_000_000,
+    weight: 1 << 30,
+    rate: 1_000_000_000,
+    total_rows: 1_000_000,
+    total_weight: 1 << 30,
+};
 
 /// One origin with its own ledger.
 pub struct Pen {

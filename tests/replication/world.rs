@@ -106,6 +106,8 @@ pub struct World {
     pops: Vec<Pop>,
     /// Counted up at every start of a process.
     runs: Vec<u64>,
+    /// How far the clock of each is off.
+    skews: Vec<Duration>,
     connected: BTreeMap<(usize, usize), bool>,
     events: BinaryHeap<Event>,
     number: u64,
@@ -126,6 +128,7 @@ impl World {
             now: Duration::ZERO,
             pops: Vec::new(),
             runs: vec![0; pops],
+            skews: vec![Duration::ZERO; pops],
             connected: BTreeMap::new(),
             events: BinaryHeap::new(),
             number: 0,
@@ -133,6 +136,10 @@ impl World {
             loss: 0,
             written: 0,
         };
+        for pop in 0..pops {
+            // Two hours between the first and the last: an hour to either side.
+            world.skews[pop] = Duration::from_secs(world.random(7_200));
+        }
         for pop in 0..pops {
             let replica = world.replica(pop, &Disk::new(), pops);
             world.pops.push(Pop {
@@ -151,8 +158,9 @@ impl World {
         world
     }
 
-    fn instant(&self) -> Instant {
-        self.start + self.now
+    /// What the clock of a POP says.
+    fn instant(&self, pop: usize) -> Instant {
+        self.start + self.now + self.skews[pop]
     }
 
     fn random(&mut self, below: u64) -> u64 {
@@ -177,7 +185,7 @@ impl World {
             Limits::default(),
             Seal,
             stored,
-            self.instant(),
+            self.instant(pop),
         );
         let others = (0..pops).filter(|other| *other != pop);
         replica.handle_members(others.map(|other| (origin(other), Place { region: "eu".into() })).collect());
@@ -196,9 +204,12 @@ impl World {
         let changes: Vec<Change> = (0..rows)
             .map(|_| {
                 self.written += 1;
-                let key = Key::new(Table(1), &[self.random(12) as u8]).unwrap();
+                // POPs of several versions: the odd ones write what the others do not know.
+                let (table, kind) = if pop.is_multiple_of(2) { (Table(1), 1) } else { (Table(900), 9) };
+                let key = Key::new(table, &[self.random(12) as u8]).unwrap();
                 let keep = !delete && self.random(4) > 0;
-                let value = keep.then(|| Value::new(1, 1, &self.written.to_be_bytes()).unwrap());
+                let revision = 1 + (self.written % 3) as u16;
+                let value = keep.then(|| Value::new(kind, revision, &self.written.to_be_bytes()).unwrap());
                 Change { key, value }
             })
             .collect();
@@ -329,7 +340,7 @@ impl World {
                 let (a, b) = (&self.pops[one], &self.pops[other]);
                 let wanted = a.up && b.up && a.side == b.side;
                 let had = self.connected.insert((one, other), wanted).unwrap_or(false);
-                let now = self.instant();
+                let now = self.instant(one);
                 if wanted && !had {
                     self.pops[one].replica.handle_connected(&origin(other), now);
                 } else if had && !wanted {
@@ -379,8 +390,11 @@ impl World {
         loop {
             let message = self.events.peek().map(|event| event.at);
             let due = (0..self.pops.len()).filter(|pop| self.pops[*pop].up);
-            let due = due.map(|pop| (self.pops[pop].replica.next_deadline(), pop)).min();
-            let due = due.map(|(at, pop)| (at.saturating_duration_since(self.start).max(self.now), pop));
+            let deadline = |pop: usize| {
+                let at = self.pops[pop].replica.next_deadline();
+                at.saturating_duration_since(self.start + self.skews[pop]).max(self.now)
+            };
+            let due = due.map(|pop| (deadline(pop), pop)).min();
             match (message, due) {
                 (Some(at), due) if at <= end && due.is_none_or(|(due, _)| at <= due) => {
                     self.now = at;
@@ -389,7 +403,7 @@ impl World {
                 }
                 (_, Some((at, pop))) if at <= end => {
                     self.now = at;
-                    let now = self.instant();
+                    let now = self.instant(pop);
                     self.pops[pop].replica.handle_timeout(now);
                     self.drain(pop);
                 }
@@ -406,7 +420,7 @@ impl World {
         if !same || !linked || !self.pops[to].up {
             return;
         }
-        let (name, now) = (origin(from), self.instant());
+        let (name, now) = (origin(from), self.instant(to));
         let replica = &mut self.pops[to].replica;
         match message {
             Message::Push(spread, offer) => replica.handle_push(&name, spread, (*offer).clone(), now),

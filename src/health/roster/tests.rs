@@ -4,8 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
+mod plan;
+
+use self::plan::plan;
 use super::*;
-use crate::config::services::{Backend, Level, Probe, Service, Watermark};
+use crate::config::services::{Level, Probe, Service, Watermark};
 use crate::health::watermark::Levels;
 
 const SUCCESS: Outcome = Outcome::Success { rtt: Duration::from_micros(50) };
@@ -15,45 +18,6 @@ const FULL_TABLE: Outcome = Outcome::Failure(Failure::Local(Failure::OUT_OF_DESC
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
-}
-
-/// A plan of one service `web` with backends `b0`, `b1`, … of weight 1.
-fn plan(backends: u16, max_concurrent: usize, change: impl FnOnce(&mut Service)) -> HealthPlan {
-    let backend = |number| Backend {
-        id: format!("b{number}"),
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: 1000 + number,
-        pop: None,
-        via_ingress: false,
-        region: "sa".into(),
-        weight: 1,
-        soft_limit: 100,
-        hard_limit: 150,
-        country: None,
-        drain: false,
-    };
-    let mut service = Service {
-        name: "web".into(),
-        watermark: Watermark { low: Level::Weight(0), high: Level::Weight(1), degrade: None },
-        backends: (0..backends).map(backend).collect(),
-        from_fleet: false,
-        check: services::Check {
-            probe: Probe::Tcp,
-            interval: millis(1000),
-            fast_interval: millis(100),
-            timeout: millis(500),
-            rise: 2,
-            fall: 3,
-            source: None,
-            port: None,
-            held_connection: true,
-        },
-        listen: Vec::new(),
-        forwarding: services::Forwarding::default(),
-    };
-    change(&mut service);
-    let limits = Health { max_concurrent, max_age: Duration::from_secs(3) };
-    HealthPlan { limits, services: BTreeMap::from([("web".into(), service)]) }
 }
 
 fn roster(plan: &HealthPlan, now: Instant) -> Roster {

@@ -42,6 +42,7 @@ pub(super) fn of_fleet(it: &FleetStatus) -> Vec<MetricFamily> {
         total("edgeproxy_replication_taken_total", "Batches that were news.", it.taken),
         total("edgeproxy_replication_known_total", "Batches that were known already.", it.known),
         total("edgeproxy_replication_refused_total", "Batches over a limit, or not whole.", it.refused),
+        total("edgeproxy_replication_hurried_total", "Batches of POPs that write too fast.", it.hurried),
         total("edgeproxy_replication_unverified_total", "Batches not signed by their origin.", it.unverified),
         total("edgeproxy_replication_fetched_total", "Answers to questions for rows.", it.fetched),
         total("edgeproxy_replication_compared_total", "Comparisons with others.", it.compared),

@@ -29,6 +29,7 @@ pub struct FleetStatus {
     pub taken: u64,
     pub known: u64,
     pub refused: u64,
+    pub hurried: u64,
     pub unverified: u64,
     pub fetched: u64,
     pub compared: u64,

@@ -19,7 +19,15 @@ impl<T: Trust> Replica<T> {
             self.counts.known += 1;
             return;
         }
-        if self.is_blamed(from) || !self.believes(from, &offer.head, now) {
+        if self.is_blamed(from) {
+            return;
+        }
+        if let Some(wait) = self.rates.wait(&origin, now) {
+            self.counts.hurried += 1;
+            let words = format!("it writes too fast, and is heard again in {} ms", wait.as_millis());
+            return self.alarm(origin, Some(from.clone()), words, now);
+        }
+        if !self.believes(from, &offer.head, now) {
             return;
         }
         if origin == *self.origin() {
@@ -29,7 +37,7 @@ impl<T: Trust> Replica<T> {
         match self.take(from, (*told).clone(), now) {
             Ok(true) if spread => self.push(&told, Some(from)),
             Ok(_) => {}
-            Err(Refusal::Gap { .. } | Refusal::Fork) => self.lack(from, &origin, point),
+            Err(Refusal::Gap { .. } | Refusal::Fork) => self.lack(from, &origin, point, now),
             Err(_) => {}
         }
         self.fetch_next(now);
@@ -73,7 +81,7 @@ impl<T: Trust> Replica<T> {
             }
             Err(Refusal::Gap { .. } | Refusal::Fork) if !whole => {
                 self.whole.insert(origin.clone());
-                self.lack(from, origin, point);
+                self.lack(from, origin, point, now);
                 None
             }
             Err(_) => Some(BLAMED),
@@ -84,6 +92,7 @@ impl<T: Trust> Replica<T> {
         let (head, whole) = (offer.head.clone(), offer.after.is_none());
         let origin = head.head.origin.clone();
         let last = self.ledger.head(&origin).map(|last| &last.head);
+        let known = last.is_some();
         let forgets = last.is_some_and(|last| whole && !head.head.holds(last.point));
         let last = if forgets { self.ledger.lacking(&origin, None) } else { None };
         match self.ledger.take(offer) {
@@ -94,6 +103,10 @@ impl<T: Trust> Replica<T> {
             Ok(Some(applied)) => {
                 self.counts.taken += 1;
                 self.counts.rows += applied.rows.len() as u64;
+                // Who is new here has written all of it some time ago.
+                if known {
+                    self.rates.handle_rows(&origin, applied.rows.len(), now);
+                }
                 self.fetches.handle_have(&origin, head.head.point);
                 self.alarms.remove(&origin);
                 self.remember(&head.head, last);

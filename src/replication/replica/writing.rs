@@ -237,7 +237,7 @@ impl<T: Trust> Replica<T> {
         let written = seen.instance == self.own_head().instance;
         if !known && !written {
             let origin = self.own.origin().clone();
-            self.lack(from, &origin, seen.point);
+            self.lack(from, &origin, seen.point, now);
             self.fetch_next(now);
         }
     }

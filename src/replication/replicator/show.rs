@@ -52,6 +52,7 @@ impl Replicator {
             taken: counts.taken,
             known: counts.known,
             refused: counts.refused,
+            hurried: counts.hurried,
             unverified: counts.unverified,
             fetched: counts.fetched,
             compared: counts.compared,
