@@ -24,7 +24,7 @@
 //!                                           ─ report ─►           ◄─ verdicts, sources; probes and relays ◄──► POPs
 //!
 //!  threads "replication" ◄─ pop, sources, verdicts, prefixes: our rows      QUIC: rows, heartbeats, permits ◄──► POPs
-//!     "store" (SQLite)   ◄─ stances ─ announcer ◄─ heard ─┘                 ─► fleet (watch)
+//!     "store" (SQLite)   ◄─ stances ─ announcer ◄─ heard ─┘                 ─► fleet ─► control: health, catalog, tunnels
 //!                        ◄─ desk: `fleet note`, permits of `drain`; held ─ drains
 //!
 //!  thread "addresses" ◄─ needed ─ announcer ◄─ bound ─ addresses (may wait for the kernel's locks)
