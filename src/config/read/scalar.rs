@@ -114,7 +114,7 @@ impl<'a> Spot<'a> {
                 let hint = match other.to_ascii_lowercase().as_str() {
                     "yes" | "on" | "true" | "y" | "1" => "write `true`",
                     "no" | "off" | "false" | "n" | "0" => "write `false`",
-                    _ => "",
+                    _ => "write one of the two",
                 };
                 self.refuse(format!("expected `true` or `false`, found {}", shown(other)), hint);
                 None
