@@ -17,6 +17,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use self::packet::{Codec, Node};
+use super::rates::Rates;
 use super::version::{MOST_ORIGINS, Origin};
 pub use packet::KIND;
 
@@ -26,9 +27,8 @@ const MOST_PACKET: usize = 1_000;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How much slower than the others a strained POP judges.
 const MOST_STRAIN: u32 = 8;
-/// Packets of one peer: so many per second, and so many at once.
-const RATE: f64 = 50.0;
-const BURST: f64 = 200.0;
+/// Packets of one peer in a second, and four times as many at once.
+const RATE: u64 = 50;
 /// This share of the fleet (in percent) within this time: rather it is us.
 const SHARE: usize = 15;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -72,7 +72,8 @@ pub struct Membership {
     looked: Instant,
     /// 0 when all is well here: Lifeguard's local health, from probes that fail and pauses of this process.
     strain: u32,
-    rates: BTreeMap<Origin, Rate>,
+    connected: BTreeSet<Origin>,
+    rates: Rates,
     /// Those that somebody reaches, by what the fleet says, and those that nobody does.
     alive: BTreeSet<Origin>,
     gone: BTreeSet<Origin>,
@@ -83,11 +84,6 @@ pub struct Membership {
     transmits: VecDeque<(Origin, Vec<u8>)>,
     greet_at: Instant,
     changed: bool,
-}
-
-struct Rate {
-    left: f64,
-    at: Instant,
 }
 
 impl Membership {
@@ -102,7 +98,8 @@ impl Membership {
             number: 0,
             looked: now,
             strain: 0,
-            rates: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            rates: Rates::new(RATE),
             alive: BTreeSet::new(),
             gone: BTreeSet::new(),
             lost: BTreeMap::new(),
@@ -115,7 +112,7 @@ impl Membership {
 
     /// A connection leads to somebody: we ask it for everybody it knows.
     pub fn handle_connected(&mut self, peer: &Origin, now: Instant) {
-        self.rates.insert(peer.clone(), Rate { left: BURST, at: now });
+        self.connected.insert(peer.clone());
         self.lost.remove(peer);
         self.doubted.remove(peer);
         self.greet(peer);
@@ -128,7 +125,7 @@ impl Membership {
     }
 
     pub fn handle_disconnected(&mut self, peer: &Origin, now: Instant) {
-        self.rates.remove(peer);
+        self.connected.remove(peer);
         self.lost.entry(peer.clone()).or_insert(now);
         self.judge(now);
     }
@@ -138,14 +135,13 @@ impl Membership {
     /// # Errors
     /// When it is no packet of that POP, or one too many.
     pub fn handle_datagram(&mut self, peer: &Origin, octets: &[u8], now: Instant) -> Result<(), String> {
-        let rate = self.rates.get_mut(peer).ok_or("its connection is gone")?;
-        rate.left =
-            (rate.left + RATE * now.saturating_duration_since(rate.at).as_secs_f64()).min(BURST) - 1.0;
-        rate.at = now;
-        if rate.left < 0.0 {
-            rate.left = 0.0;
+        if !self.connected.contains(peer) {
+            return Err("its connection is gone".to_owned());
+        }
+        if self.rates.wait(peer, now).is_some() {
             return Err("too many packets".to_owned());
         }
+        self.rates.handle_taken(peer, 1, now);
         let packet = octets.strip_prefix(&[KIND]).ok_or("no packet of membership")?;
         if packet::sender(packet).map_err(|error| error.to_string())? != *peer {
             return Err("it speaks for somebody else".to_owned());
@@ -194,8 +190,7 @@ impl Membership {
         if self.greet_at <= now {
             self.greet_at = now + GREET;
             // After a partition: they hear that they are down for us, and come back in another life.
-            let connected = self.gone.iter().filter(|name| self.rates.contains_key(*name));
-            for peer in connected.cloned().collect::<Vec<_>>() {
+            for peer in self.gone.intersection(&self.connected).cloned().collect::<Vec<_>>() {
                 self.greet(&peer);
             }
             self.settle(now);
@@ -233,19 +228,15 @@ impl Membership {
         known.collect()
     }
 
-    #[must_use]
-    pub fn is_alive(&self, name: &Origin) -> bool {
-        self.alive.contains(name)
-    }
-
-    /// Those that are down, and not because of us.
+    /// Those that are down, for us too, and not because of us.
     pub fn gone(&self) -> impl Iterator<Item = &Origin> {
-        self.gone.difference(&self.doubted)
+        self.gone.iter().filter(|name| !self.connected.contains(*name) && !self.doubted.contains(*name))
     }
 
+    /// Whether what another POP says counts as current: we reach it, or others do, or it is we that are cut off.
     #[must_use]
-    pub fn is_doubted(&self, name: &Origin) -> bool {
-        self.doubted.contains(name)
+    pub fn is_current(&self, name: &Origin) -> bool {
+        self.connected.contains(name) || self.alive.contains(name) || self.doubted.contains(name)
     }
 
     /// Whether rather we are cut off than the others gone.
@@ -309,12 +300,12 @@ impl Membership {
         let lately: Vec<&Origin> = lately.map(|(name, _)| name).collect();
         if lately.len() > 1 && lately.len() * 100 > SHARE * of {
             self.doubted.extend(lately.into_iter().cloned());
-        } else if lately.is_empty() && 2 * self.rates.len() >= of {
+        } else if lately.is_empty() && 2 * self.connected.len() >= of {
             // A minute later most of the fleet is here with us: the others are the ones that are cut off.
             self.doubted.clear();
         }
         self.changed |= self.doubted.len() != before;
-        // Nobody is remembered longer than foca does.
+        // No more of them are remembered than foca knows.
         let known = self.foca.iter_membership_state();
         if self.lost.len() > known.len() {
             let known: BTreeSet<&Origin> = known.map(|member| &member.id().name).collect();

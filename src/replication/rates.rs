@@ -1,4 +1,4 @@
-//! How fast each origin may write: whoever writes faster is heard later, and nobody else waits for it.
+//! How much of each origin is taken in a second: whoever says more is heard later, and nobody else waits for it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use super::version::{MOST_ORIGINS, Origin};
 /// Seconds' worth that may come at once.
 const BURST: f64 = 4.0;
 
-/// What each origin may still write.
+/// What each origin may still say: rows, or packets.
 #[derive(Debug)]
 pub struct Rates {
-    /// Rows in a second.
+    /// In a second.
     rate: f64,
     origins: BTreeMap<Origin, Bucket>,
 }
@@ -33,9 +33,9 @@ impl Rates {
         self.rate = rate.max(1) as f64;
     }
 
-    /// Rows of an origin were taken.
-    pub fn handle_rows(&mut self, origin: &Origin, rows: usize, now: Instant) {
-        if rows == 0 {
+    /// So much of an origin was taken.
+    pub fn handle_taken(&mut self, origin: &Origin, count: usize, now: Instant) {
+        if count == 0 {
             return;
         }
         if self.origins.len() >= MOST_ORIGINS {
@@ -44,7 +44,7 @@ impl Rates {
         let full = BURST * self.rate;
         let bucket = self.origins.entry(origin.clone()).or_insert(Bucket { left: full, at: now });
         let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * self.rate;
-        *bucket = Bucket { left: (bucket.left + gained).min(full) - rows as f64, at: now };
+        *bucket = Bucket { left: (bucket.left + gained).min(full) - count as f64, at: now };
     }
 
     /// How long an origin is not heard. None: it has room.
@@ -75,16 +75,16 @@ mod tests {
         let origin = |name: &str| Origin::new(name).unwrap();
         let (fast, slow) = (origin("fast"), origin("slow"));
         let mut rates = Rates::new(100);
-        rates.handle_rows(&fast, 399, now);
-        rates.handle_rows(&slow, 10, now);
+        rates.handle_taken(&fast, 399, now);
+        rates.handle_taken(&slow, 10, now);
         assert_eq!(rates.wait(&fast, now), None);
-        rates.handle_rows(&fast, 201, now);
+        rates.handle_taken(&fast, 201, now);
         assert_eq!(rates.wait(&fast, now), Some(2 * second));
         assert_eq!(rates.wait(&fast, now + second), Some(second));
         assert_eq!(rates.wait(&fast, now + 3 * second), None);
         assert_eq!(rates.wait(&slow, now), None);
         // A pause gives no more than what may come at once.
-        rates.handle_rows(&fast, 400, now + 1_000 * second);
+        rates.handle_taken(&fast, 400, now + 1_000 * second);
         assert_eq!(rates.wait(&fast, now + 1_000 * second), Some(Duration::ZERO));
         // The clock of this machine does not go backwards; if it did, nobody would be locked out.
         assert!(rates.wait(&fast, now).is_some_and(|wait| wait <= second));

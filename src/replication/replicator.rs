@@ -309,7 +309,7 @@ impl Replicator {
             self.dirty = false;
             self.publish_at = now + PUBLISH;
             let known = self.projection.fleet().pops.keys();
-            let reached = known.filter(|name| self.is_reached(name)).cloned().collect();
+            let reached = known.filter(|name| self.is_current(name)).cloned().collect();
             self.projection.handle_reached(&reached);
             self.ends.fleet.send_replace(Arc::new(self.projection.fleet().clone()));
             self.tell_at = now;

@@ -1,3 +1,5 @@
+//! Heartbeats of a few POPs in virtual time: what each knows of the others, and when.
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

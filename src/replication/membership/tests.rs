@@ -185,7 +185,7 @@ fn a_packet_says_its_senders_name_and_not_too_often() {
     assert_eq!(pops[0].handle_datagram(&name(1), &octets, now), Ok(()));
     assert_eq!(pops[0].standings().get(&name(1)), Some(&Standing::Alive));
     let taken = (0..1_000).filter(|_| pops[0].handle_datagram(&name(1), &octets, now).is_ok()).count();
-    assert_eq!(taken, BURST as usize - 1);
+    assert_eq!(taken, 4 * RATE as usize - 1);
     assert!(pops[0].handle_datagram(&name(1), &octets, now + Duration::from_secs(1)).is_ok());
 }
 

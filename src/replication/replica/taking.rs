@@ -105,7 +105,7 @@ impl<T: Trust> Replica<T> {
                 self.counts.rows += applied.rows.len() as u64;
                 // Who is new here has written all of it some time ago.
                 if known {
-                    self.rates.handle_rows(&origin, applied.rows.len(), now);
+                    self.rates.handle_taken(&origin, applied.rows.len(), now);
                 }
                 self.fetches.handle_have(&origin, head.head.point);
                 self.alarms.remove(&origin);

@@ -81,13 +81,9 @@ impl Replicator {
         }
     }
 
-    /// Whether what a POP says counts as current: we reach it, or others do, or it is we that are cut off.
-    pub(super) fn is_reached(&self, name: &str) -> bool {
-        let Some(origin) = Origin::new(name) else { return false };
-        origin == *self.replica.origin()
-            || self.links.contains_key(&origin)
-            || self.membership.is_doubted(&origin)
-            || self.membership.is_alive(&origin)
+    pub(super) fn is_current(&self, name: &str) -> bool {
+        let origin = Origin::new(name);
+        origin.is_some_and(|name| name == *self.replica.origin() || self.membership.is_current(&name))
     }
 
     /// How many other POPs there are, as far as is known here.

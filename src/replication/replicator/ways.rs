@@ -32,7 +32,7 @@ impl Replicator {
             }
         }
         members.remove(self.replica.origin());
-        for gone in self.membership.gone().filter(|name| !self.links.contains_key(*name)) {
+        for gone in self.membership.gone() {
             members.remove(gone);
         }
         self.replica.handle_members(members);

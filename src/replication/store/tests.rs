@@ -1,3 +1,5 @@
+//! The database on a real disk: what was acknowledged is there afterwards.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Promises of voters in order and out of it: most of them, once each, for one drain.
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
