@@ -10,9 +10,8 @@ use super::news::{Edition, News, Reader, State as Told};
 use super::plane::{Endpoint, Keys, Name, PeerWanted, Report, Wanted};
 use super::probe::{self, Kind, MOST, Probe, Secrets, Side};
 use super::tunnel::{Pair, PublicKey};
-use crate::catalog::remote::{Word, Words};
+use crate::catalog::remote::{Remote, Word, Words};
 use crate::config::backhaul::{Backhaul, Peer};
-use crate::config::services::id_at_its_pop;
 use crate::config::sixpn::Place;
 
 /// News older than this are not believed.
@@ -341,13 +340,12 @@ impl Fabric {
         most.or(self.config.mtu).unwrap_or(USUAL_MTU).max(LEAST_MTU)
     }
 
-    /// What counts for backends of other POPs: those in `remote`, by service, id and POP.
+    /// What counts for backends of other POPs.
     #[must_use]
-    pub fn said(&self, remote: &[(Arc<str>, Arc<str>, Name)], now: Instant) -> Words {
-        let said = remote.iter().filter_map(|(service, backend, pop)| {
-            let there = (Arc::clone(service), Arc::from(id_at_its_pop(backend)));
-            let word = self.word(&there, pop, now)?;
-            Some(((Arc::clone(service), Arc::clone(backend)), word))
+    pub fn said(&self, remote: &[Remote], now: Instant) -> Words {
+        let said = remote.iter().filter_map(|it| {
+            let word = self.word(&it.there, &it.pop, now)?;
+            Some(((Arc::clone(&it.there.0), Arc::clone(&it.id)), word))
         });
         said.collect()
     }

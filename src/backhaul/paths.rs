@@ -30,10 +30,10 @@ use self::shape::Shape;
 use super::BackhaulError;
 use super::fabric::{Fabric, Post};
 use super::news;
-use super::plane::{Keys, Name, Report, Wanted};
+use super::plane::{Keys, Report, Wanted};
 use super::tunnel::{Pair, PrivateKey};
 use crate::catalog::backend::Verdict;
-use crate::catalog::remote::{Said, Word, Words};
+use crate::catalog::remote::{Remote, Said, Word, Words};
 use crate::catalog::view::{Sources, Verdicts};
 use crate::config::backhaul::Backhaul;
 use crate::config::key_file;
@@ -82,8 +82,8 @@ pub struct Paths {
     carry: Carry,
     resolver: Resolver,
     shape: Shape,
-    /// Backends of others, by service, id and POP.
-    remote: Vec<(Arc<str>, Arc<str>, Name)>,
+    /// Backends of others.
+    remote: Vec<Remote>,
     /// When the time was looked at last, and until when silence means nothing.
     looked: Instant,
     deaf_until: Instant,
@@ -278,7 +278,7 @@ impl Paths {
             for backend in &service.backends {
                 let id: Arc<str> = backend.id.as_str().into();
                 if let Some(pop) = &backend.pop {
-                    self.remote.push((Arc::clone(&name), id, pop.as_str().into()));
+                    self.remote.push(Remote::new(Arc::clone(&name), id, pop.as_str().into()));
                     continue;
                 }
                 let verdict = match known.and_then(|known| known.get(&id)) {

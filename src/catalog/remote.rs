@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::config::services::id_at_its_pop;
+
 /// Everything that is said at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Said {
@@ -21,4 +23,25 @@ pub enum Word {
     Up,
     /// Why, in words for operators.
     Down(Arc<str>),
+}
+
+/// A backend of another POP.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Here.
+    pub id: Arc<str>,
+    /// Service and id, as its POP calls them.
+    pub there: (Arc<str>, Arc<str>),
+    pub pop: Arc<str>,
+}
+
+impl Remote {
+    #[must_use]
+    pub fn new(service: Arc<str>, id: Arc<str>, pop: Arc<str>) -> Self {
+        let there = match id_at_its_pop(&id) {
+            same if same.len() == id.len() => Arc::clone(&id),
+            there => there.into(),
+        };
+        Self { id, there: (service, there), pop }
+    }
 }

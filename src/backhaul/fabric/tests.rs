@@ -115,7 +115,7 @@ impl World {
     }
 
     fn word(&self) -> Option<Word> {
-        let remote = [("web".into(), "b1".into(), Name::from("pop2"))];
+        let remote = [Remote::new("web".into(), "b1@pop2".into(), Name::from("pop2"))];
         self.pops[0].said(&remote, self.now).into_values().next()
     }
 }
