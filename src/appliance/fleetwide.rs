@@ -16,6 +16,9 @@ use crate::config::sixpn::Place;
 /// What the configuration may name, too.
 const MOST_PEERS: usize = 1_024;
 const MOST_BACKENDS: usize = 4_096;
+const MOST_BACKENDS_IN_ALL: usize = 16_384;
+/// Of one POP in one service, so that none takes the room of the others.
+const MOST_OF_ONE_POP: usize = 256;
 /// Defaults of the configuration, for what a POP does not tell.
 const KEEPALIVE: Duration = Duration::from_secs(25);
 const SOFT_LIMIT: u32 = 100;
@@ -44,11 +47,14 @@ impl Fleetwide {
             }
             backhaul
         });
+        let configured: usize = config.services.values().map(|service| service.backends.len()).sum();
+        let mut left = MOST_BACKENDS_IN_ALL.saturating_sub(configured);
         let services = config.services.iter().map(|(name, own)| {
             let mut service = own.clone();
             if let (true, Some(backhaul)) = (own.from_fleet, &backhaul) {
-                let room = MOST_BACKENDS.saturating_sub(service.backends.len());
+                let room = MOST_BACKENDS.saturating_sub(own.backends.len()).min(left);
                 service.backends.extend(backends(name, backhaul, fleet).take(room));
+                left -= service.backends.len() - own.backends.len();
             }
             (name.clone(), service)
         });
@@ -163,18 +169,20 @@ fn backends<'f>(
     peers.filter_map(|peer| Some((peer, fleet.pops.get(peer.pop.as_str())?))).flat_map(
         move |(peer, member)| {
             let theirs = member.backends.iter().filter(move |((name, _), _)| **name == *service);
-            theirs.filter(|((_, id), _)| is_id(id)).map(move |((_, id), told)| Backend {
-                id: format!("{id}@{}", peer.pop),
-                address: backhaul.fleet.node(peer.place).into(),
-                port: peer.ingress,
-                pop: Some(peer.pop.clone()),
-                via_ingress: true,
-                region: peer.region.clone(),
-                weight: told.weight.clamp(1, MOST_WEIGHT),
-                soft_limit: SOFT_LIMIT,
-                hard_limit: HARD_LIMIT,
-                country: told.country.clone().filter(|code| is_country(code)),
-                drain: false,
+            theirs.filter(|((_, id), _)| is_id(id)).take(MOST_OF_ONE_POP).map(move |((_, id), told)| {
+                Backend {
+                    id: format!("{id}@{}", peer.pop),
+                    address: backhaul.fleet.node(peer.place).into(),
+                    port: peer.ingress,
+                    pop: Some(peer.pop.clone()),
+                    via_ingress: true,
+                    region: peer.region.clone(),
+                    weight: told.weight.clamp(1, MOST_WEIGHT),
+                    soft_limit: SOFT_LIMIT,
+                    hard_limit: HARD_LIMIT,
+                    country: told.country.clone().filter(|code| is_country(code)),
+                    drain: false,
+                }
             })
         },
     )

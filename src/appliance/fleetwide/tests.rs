@@ -143,3 +143,13 @@ fn what_a_pop_may_not_claim_is_left_out_and_said() {
     };
     assert_eq!(off, 1);
 }
+
+#[test]
+fn no_pop_takes_the_room_of_the_others() {
+    let ids: Vec<String> = (0..5_000).map(|number| format!("b{number}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let fleet = fleet(&[("ams1", member(pop(0x102, 2), &ids)), ("fra1", member(pop(0x101, 9), &["web-1"]))]);
+    let backends = &Fleetwide::of(&config(), &fleet).services["web"].backends;
+    assert_eq!(backends.len(), 1 + 1 + MOST_OF_ONE_POP);
+    assert!(backends.iter().any(|backend| backend.id == "web-1@fra1"));
+}
