@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod backhaul;
 pub mod certificate;
+mod choice;
 pub mod column;
 pub mod cores;
 pub mod frame;

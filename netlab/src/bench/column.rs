@@ -140,16 +140,7 @@ impl fmt::Display for Column {
 /// # Errors
 /// With the words there are, when one fits nothing.
 pub fn chosen(words: &[String]) -> Result<Vec<Column>, String> {
-    for word in words {
-        if word.is_empty() || !Column::ALL.iter().any(|column| column.word().starts_with(word.as_str())) {
-            let known: Vec<_> = Column::ALL.iter().map(|column| column.word()).collect();
-            return Err(format!("there is no column {word:?}; there are {}", known.join(", ")));
-        }
-    }
-    let fits = |column: &Column| {
-        words.is_empty() || words.iter().any(|word| column.word().starts_with(word.as_str()))
-    };
-    Ok(Column::ALL.into_iter().filter(fits).collect())
+    crate::bench::choice::chosen(&Column::ALL, Column::word, words)
 }
 
 #[cfg(test)]

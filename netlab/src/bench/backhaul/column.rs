@@ -57,13 +57,7 @@ impl fmt::Display for Column {
 /// # Errors
 /// With the words there are, when one fits nothing.
 pub fn chosen(words: &[String]) -> Result<Vec<Column>, String> {
-    let fits = |column: &Column, word: &String| !word.is_empty() && column.word().starts_with(word.as_str());
-    if let Some(word) = words.iter().find(|word| !Column::ALL.iter().any(|column| fits(column, word))) {
-        let known = Column::ALL.map(Column::word).join(", ");
-        return Err(format!("there is no column {word:?}; there are {known}"));
-    }
-    let wanted = |column: &Column| words.is_empty() || words.iter().any(|word| fits(column, word));
-    Ok(Column::ALL.into_iter().filter(wanted).collect())
+    crate::bench::choice::chosen(&Column::ALL, Column::word, words)
 }
 
 #[cfg(test)]
