@@ -1,3 +1,5 @@
+//! The fleet's rule of withdrawals as tables: who may leave, and who is held.
+
 use std::collections::BTreeMap;
 
 use super::*;

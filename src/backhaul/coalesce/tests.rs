@@ -1,3 +1,5 @@
+//! What is put together is what came, and nothing else.
+
 use proptest::prelude::*;
 
 use super::*;

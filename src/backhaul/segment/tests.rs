@@ -1,3 +1,5 @@
+//! What is cut into packets is whole again at the other end.
+
 use proptest::prelude::*;
 
 use super::*;

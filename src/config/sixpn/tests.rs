@@ -1,3 +1,5 @@
+//! The address plan both ways, and what has no place in it.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! A relay between real sockets: octets, ends and failures on either side.
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;

@@ -1,3 +1,5 @@
+//! Flows of datagrams between real sockets.
+
 mod rig;
 
 use std::io::{Read, Write};
