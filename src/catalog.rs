@@ -14,4 +14,5 @@ pub mod select;
 pub mod service;
 pub mod stance;
 pub mod traffic;
+pub mod tunnels;
 pub mod view;

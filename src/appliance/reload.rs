@@ -170,6 +170,7 @@ fn tunnels(backhaul: &Backhaul) -> Option<fleet::Backhaul> {
         public_key: text(public(&backhaul.private_key_file)?),
         next_public_key: backhaul.next_private_key_file.as_deref().and_then(public).map(text),
         ingress: backhaul.ingress,
+        replication: backhaul.replication,
     })
 }
 

@@ -69,6 +69,7 @@ use crate::catalog::publisher::Publisher;
 use crate::catalog::remote::Said;
 use crate::catalog::stance::{Heard, Stances};
 use crate::catalog::traffic::Closing;
+use crate::catalog::tunnels::Tunnels;
 use crate::catalog::view::{Verdicts, View};
 use crate::config::environment::Environment;
 use crate::config::generation::{Beginning, Fault, Note};
@@ -157,6 +158,7 @@ impl Appliance {
         let (suspect, suspects) = mpsc::channel(SUSPECTS);
         let (verdicts, backend_verdicts) = watch::channel(Arc::new(Verdicts::new()));
         let (said, said_of_others) = watch::channel(Arc::new(Said::default()));
+        let (dug, known_tunnels) = watch::channel(Arc::new(Tunnels::new()));
         let (closing, to_close) = watch::channel(Arc::new(Closing::new()));
         let (choices, catalog_view) = watch::channel(Arc::new(View::default()));
         let (wanted, wanted_routes) = watch::channel(Arc::new(OriginSet::default()));
@@ -272,6 +274,7 @@ impl Appliance {
             verdicts: backend_verdicts.clone(),
             said: Arc::new(said),
             status: Arc::new(linked),
+            tunnels: Arc::new(dug),
         });
         let replication_ends = replication_config.map(|config| replication::Ends {
             state: state.clone(),
@@ -281,6 +284,7 @@ impl Appliance {
             verdicts: backend_verdicts.clone(),
             prefixes: prefix_status.clone(),
             stances: own_stances,
+            tunnels: known_tunnels,
             heard: Arc::new(hear),
             held,
             desk: Arc::new(desk),

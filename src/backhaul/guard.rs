@@ -13,7 +13,7 @@ pub const TABLE: &str = "edgeproxy_6pn";
 /// What `nft -f -` is given. Everything that is not named is denied.
 #[must_use]
 pub fn rules(backhaul: &Backhaul) -> String {
-    let Backhaul { fleet, place, interface, ingress, probe, peers, .. } = backhaul;
+    let Backhaul { fleet, place, interface, ingress, replication, probe, peers, .. } = backhaul;
     let ours = fleet.subnet(*place);
     // The first line makes the table if there is none, so that the second can take it away.
     let mut text = format!("table inet {TABLE} {{}}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
@@ -30,6 +30,9 @@ pub fn rules(backhaul: &Backhaul) -> String {
     line(format!("    udp dport {RELAY_PORT} accept"));
     if let Some(ingress) = ingress {
         line(format!("    tcp dport {ingress} accept"));
+    }
+    if let Some(replication) = replication {
+        line(format!("    udp dport {replication} accept"));
     }
     for peer in peers.iter().filter(|peer| !peer.allow.is_empty()) {
         let from = fleet.subnet(peer.place);

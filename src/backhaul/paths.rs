@@ -34,6 +34,7 @@ use super::plane::{Keys, Report, Wanted};
 use super::tunnel::{Pair, PrivateKey};
 use crate::catalog::backend::Verdict;
 use crate::catalog::remote::{Remote, Said, Word, Words};
+use crate::catalog::tunnels::{Tunnel, Tunnels};
 use crate::catalog::view::{Sources, Verdicts};
 use crate::config::backhaul::Backhaul;
 use crate::config::key_file;
@@ -59,6 +60,7 @@ pub struct Ends {
     pub wanted: watch::Sender<Arc<Wanted>>,
     pub said: Arc<watch::Sender<Arc<Said>>>,
     pub status: Arc<watch::Sender<Arc<BackhaulStatus>>>,
+    pub tunnels: Arc<watch::Sender<Arc<Tunnels>>>,
 }
 
 /// The keys of a configuration, made if they are not there.
@@ -247,6 +249,7 @@ impl Paths {
             self.ends.wanted.send_replace(Arc::new(wanted));
             self.shape.touched();
         }
+        self.tell_tunnels(false);
         self.say();
     }
 
@@ -299,7 +302,23 @@ impl Paths {
         self.say();
     }
 
+    /// Whoever uses tunnels hears at once that one came up or went, and now and then how far it leads.
+    fn tell_tunnels(&self, exactly: bool) {
+        let tunnels = tell::tunnels(&self.ends.config.borrow(), &self.fabric, Instant::now());
+        let same = |(a, b): (&Tunnel, &Tunnel)| (a.node, a.up) == (b.node, b.up);
+        self.ends.tunnels.send_if_modified(|before| {
+            let changed = exactly
+                || !before.keys().eq(tunnels.keys())
+                || !before.values().zip(tunnels.values()).all(same);
+            if changed {
+                *before = Arc::new(tunnels);
+            }
+            changed
+        });
+    }
+
     fn tell(&self) {
+        self.tell_tunnels(true);
         let report = self.ends.report.borrow().clone();
         let config = self.ends.config.borrow().clone();
         let mut status = tell::status(&config, &self.keys, &report, &self.fabric, Instant::now());

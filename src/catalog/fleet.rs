@@ -23,6 +23,8 @@ pub struct Member {
     pub backends: BTreeMap<(Arc<str>, Arc<str>), Arc<Backend>>,
     /// By prefix, in text.
     pub announcements: BTreeMap<Arc<str>, Arc<Announcement>>,
+    /// By the POP at the other end.
+    pub links: BTreeMap<Arc<str>, Link>,
 }
 
 /// A POP: what others need to reach it. Unknown fields are of later versions and mean nothing here.
@@ -58,6 +60,9 @@ pub struct Backhaul {
     /// TCP port of its ingress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<u16>,
+    /// UDP port of its replication, inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<u16>,
 }
 
 /// A backend that a POP owns.
@@ -81,4 +86,11 @@ pub struct Announcement {
     /// The stable name of the reason, and its sentence.
     pub reason: String,
     pub why: String,
+}
+
+/// The way from a POP to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// In microseconds, about: it is told when it has changed by much.
+    pub rtt_us: u64,
 }

@@ -37,6 +37,8 @@ pub struct Backhaul {
     pub offload_udp: bool,
     /// TCP port of our node address where other POPs bring connections with PROXY v2. Default 8082; None: nowhere.
     pub ingress: Option<u16>,
+    /// UDP port where other POPs reach replication inside, by the section `replication`. None: outside alone.
+    pub replication: Option<u16>,
     /// Whether we carry sealed datagrams between two of our peers. Default true.
     pub relay: bool,
     pub probe: Probe,

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Config;
+use super::backhaul::Backhaul;
 use super::certificate::Files;
 use super::listen::Protocol;
 use super::read::Spot;
+use super::replication::Replication;
 
 mod admin;
 mod anycast;
@@ -93,13 +95,16 @@ pub(super) fn decode(top: &Spot<'_>, base: &Path) -> Option<Config> {
     if let (Some(spot), Some(read)) = (&services_at, &services) {
         listen::together(spot, &read.listeners, prefixes, &taken);
     }
-    let backhaul = match backhaul_at {
-        Some(_) => Some(Arc::new(backhaul?.backhaul?)),
-        None => None,
-    };
     let replication = match replication_at {
         Some(_) => Some(Arc::new(replication?)),
         None if fleet_at.is_some() => return None,
+        None => None,
+    };
+    let backhaul = match backhaul_at {
+        Some(_) => {
+            let port = replication.as_deref().and_then(Replication::port_inside);
+            Some(Arc::new(Backhaul { replication: port, ..backhaul?.backhaul? }))
+        }
         None => None,
     };
     Some(Config {

@@ -1,7 +1,7 @@
 //! The `fleet` and `replication` sections: whom we belong to, and how POPs tell each other what they know.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use super::backhaul::Endpoint;
 
@@ -15,7 +15,7 @@ pub struct Replication {
     pub fleet: String,
     /// POPs that grant permits: none, 3 or 5.
     pub voters: Vec<String>,
-    /// UDP. Default `[::]:4002`.
+    /// UDP. Default `[::]:4002`. Where it is one address, nothing goes through the tunnels.
     pub listen: SocketAddr,
     /// Where the others reach us from outside. None: their configurations know.
     pub advertise: Option<SocketAddr>,
@@ -27,6 +27,15 @@ pub struct Replication {
     /// In the order of the file, at most 1,024, each POP once. Others are heard of from these.
     pub peers: Vec<Peer>,
     pub limits: Limits,
+}
+
+impl Replication {
+    /// The port that is open inside the 6PN too. None: it is open at one address outside alone.
+    #[must_use]
+    pub fn port_inside(&self) -> Option<u16> {
+        let everywhere = self.listen.ip() == Ipv6Addr::UNSPECIFIED;
+        everywhere.then_some(self.listen.port())
+    }
 }
 
 /// Ed25519 in PKCS #8. Its octets are shown nowhere.

@@ -1,6 +1,6 @@
 //! Whom to connect to, where, and when: one connection for each pair, and no storm after an outage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,78 +11,128 @@ const MOST_AT_ONCE: usize = 16;
 /// The first wait after a failure, and the longest.
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(15);
-/// Of two POPs the one with the smaller name dials; the other waits this long first, in case that one cannot.
+/// How long the one with the larger name waits, in case that the other cannot dial.
 const COURTESY: Duration = Duration::from_millis(1_500);
 
-/// The peers that are not connected, each with its next attempt.
+/// For so long a connection is left where it is before it moves into the tunnel, and after that failed.
+const SETTLED: Duration = Duration::from_secs(2);
+const MOVED: Duration = Duration::from_secs(30);
+
+/// Where a peer is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Through the tunnel while it is up: the best.
+    pub inside: Option<SocketAddr>,
+    /// Tried in turn.
+    pub outside: Vec<SocketAddr>,
+}
+
+impl Ways {
+    fn count(&self) -> usize {
+        usize::from(self.inside.is_some()) + self.outside.len()
+    }
+
+    /// The tunnel first.
+    fn at(&self, turn: usize) -> Option<SocketAddr> {
+        self.inside.iter().chain(&self.outside).nth(turn % self.count().max(1)).copied()
+    }
+}
+
+/// The peers and the next attempt to connect to each, or to move the connection into the tunnel or out of it.
 #[derive(Debug)]
 pub struct Dials {
     own: Origin,
     peers: BTreeMap<Origin, Peer>,
-    connected: BTreeSet<Origin>,
+    /// With whether it is through a tunnel.
+    connected: BTreeMap<Origin, bool>,
     random: u64,
 }
 
 #[derive(Debug)]
 struct Peer {
-    /// Tried in turn.
-    ways: Vec<SocketAddr>,
+    ways: Ways,
     turn: usize,
     at: Instant,
     wait: Duration,
     under_way: bool,
 }
 
+impl Peer {
+    /// The next way to try; none if there is nothing to try. `inside`: how it is connected.
+    fn way(&self, inside: Option<bool>) -> Option<SocketAddr> {
+        match (inside, self.ways.inside) {
+            _ if self.under_way => None,
+            (None, _) => self.ways.at(self.turn),
+            (Some(false), Some(better)) => Some(better),
+            (Some(true), None) => self.ways.at(self.turn),
+            (Some(true), Some(_)) | (Some(false), None) => None,
+        }
+    }
+}
+
 impl Dials {
     #[must_use]
     pub fn new(own: Origin, random: u64) -> Self {
-        Self { own, peers: BTreeMap::new(), connected: BTreeSet::new(), random: random | 1 }
+        Self { own, peers: BTreeMap::new(), connected: BTreeMap::new(), random: random | 1 }
     }
 
-    /// Everybody to connect to, and the addresses of each. Attempts under way go on.
-    pub fn want(&mut self, wanted: &BTreeMap<Origin, Vec<SocketAddr>>, now: Instant) {
+    /// Everybody to connect to, and where. Attempts under way go on.
+    pub fn want(&mut self, wanted: &BTreeMap<Origin, Ways>, now: Instant) {
         self.peers.retain(|peer, _| wanted.contains_key(peer));
         for (name, ways) in wanted.iter().filter(|(name, _)| **name != self.own) {
-            let courtesy = if self.own < *name { Duration::ZERO } else { COURTESY };
+            let courtesy = self.courtesy(name);
             let peer = self.peers.entry(name.clone()).or_insert_with(|| Peer {
-                ways: Vec::new(),
+                ways: Ways::default(),
                 turn: 0,
                 at: now + courtesy,
                 wait: FIRST,
                 under_way: false,
             });
-            if peer.ways != *ways {
-                (peer.ways, peer.turn) = (ways.clone(), 0);
+            if peer.ways == *ways {
+                continue;
+            }
+            let tunnel = peer.ways.inside != ways.inside;
+            (peer.ways, peer.turn) = (ways.clone(), 0);
+            if tunnel && self.connected.contains_key(name) {
+                // Out of a tunnel that is down at once, and in when it is there to stay.
+                peer.wait = FIRST;
+                peer.at = now + courtesy + if ways.inside.is_some() { SETTLED } else { Duration::ZERO };
             }
         }
     }
 
-    pub fn handle_connected(&mut self, name: &Origin) {
-        self.connected.insert(name.clone());
+    /// `inside`: through its tunnel.
+    pub fn handle_connected(&mut self, name: &Origin, inside: bool, now: Instant) {
+        self.connected.insert(name.clone(), inside);
+        let courtesy = self.courtesy(name);
         if let Some(peer) = self.peers.get_mut(name) {
             (peer.under_way, peer.wait, peer.turn) = (false, FIRST, 0);
+            peer.at = now + SETTLED + courtesy;
         }
     }
 
     pub fn handle_closed(&mut self, name: &Origin, now: Instant) {
         self.connected.remove(name);
-        let courtesy = if self.own < *name { Duration::ZERO } else { COURTESY };
-        let jitter = self.jitter(FIRST);
+        let wait = self.courtesy(name) + self.jitter(FIRST);
         if let Some(peer) = self.peers.get_mut(name) {
-            peer.at = now + courtesy + jitter;
+            peer.at = now + wait;
         }
     }
 
     pub fn handle_unreached(&mut self, name: &Origin, now: Instant) {
         let random = self.next_random();
-        if let Some(peer) = self.peers.get_mut(name) {
-            peer.under_way = false;
-            peer.turn += 1;
-            peer.at = now + jittered(peer.wait, random);
-            // Every way once before the wait grows.
-            if peer.turn % peer.ways.len().max(1) == 0 {
-                peer.wait = (2 * peer.wait).min(LONGEST);
-            }
+        let Some(peer) = self.peers.get_mut(name) else { return };
+        peer.under_way = false;
+        if self.connected.get(name) == Some(&false) {
+            // It stays where it is.
+            peer.at = now + jittered(MOVED, random);
+            return;
+        }
+        peer.turn += 1;
+        peer.at = now + jittered(peer.wait, random);
+        // Every way once before the wait grows.
+        if peer.turn % peer.ways.count().max(1) == 0 {
+            peer.wait = (2 * peer.wait).min(LONGEST);
         }
     }
 
@@ -92,29 +142,37 @@ impl Dials {
             return None;
         }
         let connected = &self.connected;
-        let due = self.peers.iter_mut().filter(|(name, peer)| {
-            !peer.under_way && !peer.ways.is_empty() && peer.at <= now && !connected.contains(*name)
+        let due = self.peers.iter_mut().filter(|(_, peer)| peer.at <= now);
+        let due = due.filter_map(|(name, peer)| {
+            let way = peer.way(connected.get(name).copied())?;
+            Some((name, peer, way))
         });
         // Who waits longest.
-        let (name, peer) = due.min_by_key(|(_, peer)| peer.at)?;
+        let (name, peer, way) = due.min_by_key(|(_, peer, _)| peer.at)?;
         peer.under_way = true;
-        Some((name.clone(), peer.ways[peer.turn % peer.ways.len()]))
+        Some((name.clone(), way))
     }
 
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let idle = self.peers.iter().filter(|(name, peer)| {
-            !peer.under_way && !peer.ways.is_empty() && !self.connected.contains(*name)
+            let inside = self.connected.get(*name).copied();
+            peer.way(inside).is_some()
         });
         idle.map(|(_, peer)| peer.at).min()
     }
 
     /// Whether a new connection takes the place of the one that is there. Both sides come to the same answer: the one
     /// that the smaller name dialed stays. Unless the old one has been there for a while, or is of the same side: nobody
-    /// dials who has a connection, so that one is dead at the other end.
+    /// dials who has a connection, but to move it or because it is dead at the other end.
     #[must_use]
     pub fn replaces(&self, peer: &Origin, old_by_us: bool, old_age: Duration, new_by_us: bool) -> bool {
         old_by_us == new_by_us || old_age > 2 * COURTESY || new_by_us == (self.own < *peer)
+    }
+
+    /// Of two POPs the one with the smaller name dials; the other gives it some time.
+    fn courtesy(&self, name: &Origin) -> Duration {
+        if self.own < *name { Duration::ZERO } else { COURTESY }
     }
 
     fn jitter(&mut self, time: Duration) -> Duration {
@@ -149,8 +207,9 @@ mod tests {
 
     fn dials(own: &str, peers: &[(&str, &[u16])], now: Instant) -> Dials {
         let mut dials = Dials::new(origin(own), 7);
+        let outside = |ports: &[u16]| ports.iter().map(|port| way(*port)).collect();
         let wanted =
-            peers.iter().map(|(name, ports)| (origin(name), ports.iter().map(|p| way(*p)).collect()));
+            peers.iter().map(|(name, ports)| (origin(name), Ways { inside: None, outside: outside(ports) }));
         dials.want(&wanted.collect(), now);
         dials
     }
@@ -187,10 +246,45 @@ mod tests {
         }
         assert_eq!(tried[..4], [1, 2, 1, 2]);
         assert!(waits[0] < 2 * FIRST && waits[19] >= LONGEST / 2 && waits.iter().all(|w| *w <= 2 * LONGEST));
-        dials.handle_connected(&origin("b"));
+        dials.handle_connected(&origin("b"), false, now);
         assert_eq!((dials.poll_dial(now + LONGEST), dials.next_deadline()), (None, None));
         dials.handle_closed(&origin("b"), now);
         assert!(dials.next_deadline().unwrap() - now <= 2 * FIRST);
+    }
+
+    #[test]
+    fn a_connection_follows_the_tunnel() {
+        let now = Instant::now();
+        let (b, inside) = (origin("b"), SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, 1], 4002)));
+        let mut dials = dials("a", &[("b", &[1])], now);
+        let ways = |inside| BTreeMap::from([(b.clone(), Ways { inside, outside: vec![way(1)] })]);
+        assert_eq!(dials.poll_dial(now), Some((b.clone(), way(1))));
+        dials.handle_connected(&b, false, now);
+        assert_eq!((dials.poll_dial(now + LONGEST), dials.next_deadline()), (None, None));
+        // The tunnel is up, and stays.
+        dials.want(&ways(Some(inside)), now);
+        assert_eq!(dials.poll_dial(now + SETTLED / 2), None);
+        assert_eq!(dials.poll_dial(now + SETTLED), Some((b.clone(), inside)));
+        // Somebody does not let us in there: the connection stays, and it is tried again much later.
+        dials.handle_unreached(&b, now + SETTLED);
+        assert_eq!(dials.poll_dial(now + SETTLED + MOVED / 3), None);
+        let later = now + 2 * MOVED;
+        assert_eq!(dials.poll_dial(later), Some((b.clone(), inside)));
+        dials.handle_connected(&b, true, later);
+        assert_eq!(dials.next_deadline(), None);
+        // It is down: out of it at once, and again soon if that fails.
+        dials.want(&ways(None), later);
+        assert_eq!(dials.poll_dial(later), Some((b.clone(), way(1))));
+        dials.handle_unreached(&b, later);
+        assert_eq!(dials.poll_dial(later + 2 * FIRST), Some((b.clone(), way(1))));
+        // The tunnel does not let anybody through who is not connected yet: the next way is outside.
+        dials.handle_closed(&b, later);
+        dials.handle_unreached(&b, later);
+        dials.want(&ways(Some(inside)), later);
+        let next = later + 2 * FIRST;
+        assert_eq!(dials.poll_dial(next), Some((b.clone(), inside)));
+        dials.handle_unreached(&b, next);
+        assert_eq!(dials.poll_dial(next + 2 * FIRST), Some((b.clone(), way(1))));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod acting;
 mod beating;
+mod distances;
 mod link;
 mod permits;
 mod saying;
@@ -19,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use self::link::Link;
 pub use self::permits::PermitRequest;
@@ -38,8 +39,9 @@ use super::store::{Loaded, Missed, Work};
 use super::tables::Projection;
 use super::version::{Origin, Point};
 use super::voters::{Held, Holder, Voter};
-use crate::catalog::fleet::{Fleet, Pop};
+use crate::catalog::fleet::{self, Fleet, Pop};
 use crate::catalog::stance::{self, Stances};
+use crate::catalog::tunnels::Tunnels;
 use crate::catalog::view::{Sources, Verdicts};
 use crate::config::pop_certificate::Authorities;
 use crate::config::replication::Replication;
@@ -82,6 +84,8 @@ pub struct Ends {
     /// How this POP stands for its prefixes, and where it is told how the others do.
     pub stances: watch::Receiver<Arc<Stances>>,
     pub heard: Arc<watch::Sender<Arc<stance::Heard>>>,
+    /// Empty without a backhaul.
+    pub tunnels: watch::Receiver<Arc<Tunnels>>,
     pub writes: mpsc::Receiver<Write>,
     /// Who wants to drain, and what is drained.
     pub permits: mpsc::Receiver<PermitRequest>,
@@ -109,6 +113,11 @@ pub struct Replicator {
     permitting: Permitting,
     dials: Dials,
     links: BTreeMap<Origin, Link>,
+    /// Those whose place another has taken, until the peer knows it too.
+    replaced: BTreeMap<Origin, (Instant, Link)>,
+    /// How far the others are, as was told last.
+    distances: BTreeMap<Arc<str>, fleet::Link>,
+    measure_at: Instant,
     /// Why the last attempt to reach somebody failed.
     unreached: BTreeMap<Origin, String>,
     asked: JoinSet<()>,
@@ -197,6 +206,9 @@ impl Replicator {
             _accepting: accepting,
             dials: Dials::new(origin, instance),
             links: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+            distances: BTreeMap::new(),
+            measure_at: now + distances::EVERY,
             unreached: BTreeMap::new(),
             asked: JoinSet::new(),
             served: Arc::new(Semaphore::new(SERVED)),
@@ -260,8 +272,11 @@ impl Replicator {
                     self.unkept.extend(missed.iter().cloned());
                 }
                 Ok(()) = self.ways.changed() => {
-                    let ways = self.ways.borrow_and_update().clone();
-                    self.dials.want(&ways, Instant::now());
+                    self.want(Instant::now());
+                }
+                Ok(()) = self.ends.tunnels.changed() => {
+                    self.ends.tunnels.mark_unchanged();
+                    self.want(Instant::now());
                 }
                 Some(_) = self.asked.join_next() => {}
                 () = sleep_until(deadline.into()) => {}
@@ -275,7 +290,7 @@ impl Replicator {
     fn next_deadline(&self) -> Instant {
         let mut deadline = self.replica.next_deadline().min(self.tell_at).min(self.resolve_at);
         deadline = deadline.min(self.heartbeats.next_deadline()).min(self.permitting.next_deadline());
-        deadline = deadline.min(self.membership.next_deadline());
+        deadline = deadline.min(self.membership.next_deadline()).min(self.measure_at);
         if self.dirty {
             deadline = deadline.min(self.publish_at);
         }
@@ -321,6 +336,9 @@ impl Replicator {
         if self.resolve_at <= now {
             self.resolve(now);
         }
+        if self.measure_at <= now {
+            self.measure(now);
+        }
     }
 
     fn hear(&mut self, heard: Heard, now: Instant) {
@@ -331,18 +349,7 @@ impl Replicator {
                 self.unreached.insert(peer.clone(), format!("{address}: {why}"));
                 self.dials.handle_unreached(&peer, now);
             }
-            Heard::Closed { peer, id, why } => {
-                if self.links.get(&peer).is_some_and(|link| link.id == id) {
-                    info!(%peer, why, "the connection is closed");
-                    self.links.remove(&peer);
-                    self.unreached.insert(peer.clone(), why);
-                    self.dials.handle_closed(&peer, now);
-                    self.heartbeats.handle_disconnected(&peer);
-                    self.membership.handle_disconnected(&peer, now);
-                    self.replica.handle_disconnected(&peer, now);
-                    self.dirty = true;
-                }
-            }
+            Heard::Closed { peer, id, why } => self.closed(&peer, id, why, now),
             Heard::Push { peer, spread, offer } => self.replica.handle_push(&peer, spread, offer, now),
             Heard::Compare { peer, request, answer } => {
                 if let Request::Compare { buckets, yours } = request {
@@ -372,36 +379,6 @@ impl Replicator {
             Heard::Permit { peer, word, answer } => self.vote(&peer, &word, answer, now),
             Heard::Permitted { peer, permit, word } => self.permitted(&peer, permit, word.as_deref()),
         }
-    }
-
-    fn connected(&mut self, peer: &Origin, connection: quinn::Connection, dialed: bool, now: Instant) {
-        if peer == self.replica.origin() {
-            connection.close(2u32.into(), b"it is us");
-            return warn!("another process has this POP's name and certificate: it must not run twice");
-        }
-        if let Some(old) = self.links.get(peer) {
-            let age = now.saturating_duration_since(old.since);
-            if !self.dials.replaces(peer, old.dialed, age, dialed) {
-                connection.close(0u32.into(), b"one connection is enough");
-                return self.dials.handle_connected(peer);
-            }
-            self.replica.handle_disconnected(peer, now);
-        } else {
-            info!(%peer, address = %connection.remote_address(), "connected");
-        }
-        let conversation = self.door.converse(peer.clone(), connection.clone());
-        self.links.insert(peer.clone(), Link::new(connection, dialed, now, conversation));
-        self.unreached.remove(peer);
-        self.dials.handle_connected(peer);
-        self.members();
-        self.replica.handle_connected(peer, now);
-        self.heartbeats.handle_connected(peer, now);
-        self.membership.handle_connected(peer, now);
-        self.dirty = true;
-    }
-
-    fn connection(&self, peer: &Origin) -> Option<quinn::Connection> {
-        self.links.get(peer).map(|link| link.connection.clone())
     }
 
     fn reconfigure(&mut self, now: Instant) -> Result<(), ReplicationError> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::merge::{Applied, Ledger};
 use super::record::{Change, Key, Row, Table, Value};
 use super::version::Origin;
-use crate::catalog::fleet::{Announcement, Backend, Fleet, Member, Pop};
+use crate::catalog::fleet::{Announcement, Backend, Fleet, Link, Member, Pop};
 
 /// One row: the POP itself.
 pub const POPS: Table = Table(1);
@@ -19,10 +19,12 @@ pub const BACKENDS: Table = Table(2);
 pub const ANNOUNCEMENTS: Table = Table(3);
 /// One row: what the operator of a POP has to say to all others.
 pub const NOTES: Table = Table(4);
+/// By the POP at the other end: how far it is.
+pub const LINKS: Table = Table(5);
 /// Octets of the longest note.
 pub const MOST_NOTE: usize = 256;
 /// Those that follow what this process is; what is in them from an earlier run goes.
-const OURS: [Table; 3] = [POPS, BACKENDS, ANNOUNCEMENTS];
+const OURS: [Table; 4] = [POPS, BACKENDS, ANNOUNCEMENTS, LINKS];
 
 /// The only kind and revision of bodies so far: a JSON object.
 const JSON: u16 = 1;
@@ -34,6 +36,7 @@ pub struct Facts {
     pub pop: Pop,
     pub backends: BTreeMap<(Arc<str>, Arc<str>), Backend>,
     pub announcements: BTreeMap<Arc<str>, Announcement>,
+    pub links: BTreeMap<Arc<str>, Link>,
 }
 
 impl Facts {
@@ -52,6 +55,9 @@ impl Facts {
         }
         for (prefix, announcement) in &self.announcements {
             put(ANNOUNCEMENTS, prefix.as_bytes(), body(announcement));
+        }
+        for (peer, link) in &self.links {
+            put(LINKS, peer.as_bytes(), body(link));
         }
         rows
     }
@@ -173,6 +179,11 @@ impl Projection {
                     member.announcements.remove(&prefix);
                 }
             }
+            LINKS => {
+                if let Some(peer) = text(&key.key) {
+                    member.links.remove(&peer);
+                }
+            }
             _ => {}
         }
     }
@@ -202,6 +213,13 @@ fn set(member: &mut Member, row: &Row) -> bool {
         ANNOUNCEMENTS => match text(key).zip(read::<Announcement>(row)) {
             Some((prefix, announcement)) => {
                 member.announcements.insert(prefix, Arc::new(announcement));
+                true
+            }
+            None => false,
+        },
+        LINKS => match text(key).zip(read::<Link>(row)) {
+            Some((peer, link)) => {
+                member.links.insert(peer, link);
                 true
             }
             None => false,
@@ -245,6 +263,7 @@ mod tests {
             pop: Pop { region: "sa".to_owned(), version: "1".to_owned(), ..Pop::default() },
             backends: BTreeMap::from([(("web".into(), "web-1".into()), backend)]),
             announcements: BTreeMap::from([("198.51.100.0/24".into(), announcement)]),
+            links: BTreeMap::from([("fra1".into(), Link { rtt_us: 190_000 })]),
         }
     }
 
@@ -270,6 +289,7 @@ mod tests {
         assert_eq!(member.pop.as_deref(), Some(&facts().pop));
         assert_eq!(member.backends.len(), 1);
         assert_eq!(member.announcements["198.51.100.0/24"].state, "announced");
+        assert_eq!(member.links["fra1"].rtt_us, 190_000);
         assert_eq!(changes(&ledger, &own, &facts().rows()), []);
 
         let mut later = facts();

@@ -55,6 +55,7 @@ pub fn fleet(it: &FleetStatus) -> String {
         let state = match (&member.error, member.standing.as_deref()) {
             (_, Some("suspect")) if member.connected => "connected, suspect",
             (_, Some("down")) if member.connected => "connected, comes back",
+            _ if member.connected && member.inside => "connected inside",
             _ if member.connected => "connected",
             (_, Some("alive")) => "alive, not from here",
             (_, Some("suspect")) => "suspect",

@@ -41,6 +41,7 @@ fn pop(place: u16, key: u8) -> Pop {
         version: "9".to_owned(),
         replication: Some("203.0.113.7:4002".parse().unwrap()),
         backhaul: Some(fleet::Backhaul {
+            replication: None,
             fleet: "fd5a:1c7e:92b4::/48".to_owned(),
             place,
             listen: 51_820,

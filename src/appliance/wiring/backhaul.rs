@@ -13,6 +13,7 @@ use crate::backhaul::paths::{self, Paths};
 use crate::backhaul::plane::{Kind, Report, Wanted};
 use crate::backhaul::userspace::{Setting, Userspace};
 use crate::catalog::remote::Said;
+use crate::catalog::tunnels::Tunnels;
 use crate::catalog::view::{Sources, Verdicts};
 use crate::config::backhaul::{Backhaul, PlaneChoice};
 use crate::observe::status::backhaul::BackhaulStatus;
@@ -29,11 +30,13 @@ pub(super) struct Ends {
     pub(super) verdicts: watch::Receiver<Arc<Verdicts>>,
     pub(super) said: Arc<watch::Sender<Arc<Said>>>,
     pub(super) status: Arc<watch::Sender<Arc<BackhaulStatus>>>,
+    pub(super) tunnels: Arc<watch::Sender<Arc<Tunnels>>>,
 }
 
 /// Runs both threads until they are told to stop, or one of them ends.
 pub(super) async fn run(ends: Ends, stop: CancellationToken) -> Result<(), BackhaulError> {
     let ended = live(ends.clone(), stop).await;
+    ends.tunnels.send_replace(Arc::default());
     if let Err(error) = &ended {
         let config = ends.config.borrow();
         ends.status.send_replace(Arc::new(BackhaulStatus {
@@ -99,6 +102,7 @@ async fn live(mut ends: Ends, stop: CancellationToken) -> Result<(), BackhaulErr
         wanted,
         said: ends.said,
         status: ends.status,
+        tunnels: ends.tunnels,
     };
     let end = both.clone();
     let mut paths =

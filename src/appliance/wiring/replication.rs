@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::fleet::{Fleet, Pop};
 use crate::catalog::stance::{Heard, Stances};
+use crate::catalog::tunnels::Tunnels;
 use crate::catalog::view::{Sources, Verdicts};
 use crate::config::replication::Replication;
 use crate::observe::status::PrefixStatus;
@@ -39,6 +40,7 @@ pub(super) struct Ends {
     pub(super) verdicts: watch::Receiver<Arc<Verdicts>>,
     pub(super) prefixes: watch::Receiver<Arc<Vec<PrefixStatus>>>,
     pub(super) stances: watch::Receiver<Arc<Stances>>,
+    pub(super) tunnels: watch::Receiver<Arc<Tunnels>>,
     pub(super) heard: Arc<watch::Sender<Arc<Heard>>>,
     pub(super) held: watch::Receiver<Arc<Held>>,
     /// Where replication is asked for something, while it runs.
@@ -81,6 +83,7 @@ async fn live(ends: Ends, stop: CancellationToken) -> Result<(), ReplicationErro
         verdicts: ends.verdicts,
         prefixes: ends.prefixes,
         stances: ends.stances,
+        tunnels: ends.tunnels,
         heard: ends.heard,
         writes,
         permits: wanted,

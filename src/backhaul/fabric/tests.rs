@@ -31,6 +31,7 @@ fn config(ours: u8) -> Arc<Backhaul> {
         allow: Vec::new(),
     });
     Arc::new(Backhaul {
+        replication: None,
         fleet: "fd5a:1c7e:92b4::/48".parse().unwrap(),
         place: place(ours),
         private_key_file: "/nowhere".into(),

@@ -1,14 +1,26 @@
 //! The status document of the backhaul.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backhaul::fabric::Fabric;
-use crate::backhaul::link::Way;
+use crate::backhaul::fabric::{Fabric, View};
+use crate::backhaul::link::{State, Way};
 use crate::backhaul::plane::{Keys, Report};
 use crate::backhaul::tunnel::{Drops, PrivateKey, Reason};
+use crate::catalog::tunnels::{Tunnel, Tunnels};
 use crate::config::backhaul::{Backhaul, key_text};
 use crate::observe::status::backhaul::{BackhaulStatus, PeerStatus};
+
+/// Of all peers.
+pub(super) fn tunnels(config: &Backhaul, fabric: &Fabric, now: Instant) -> Tunnels {
+    let tunnel = |view: View<'_>| Tunnel {
+        node: config.fleet.node(view.peer.place),
+        up: view.state == State::Up,
+        rtt: view.link.inside().rtt,
+    };
+    fabric.views(now).map(|(name, view)| (Arc::clone(name), tunnel(view))).collect()
+}
 
 pub(super) fn status(
     config: &Backhaul,

@@ -121,6 +121,7 @@ pub(super) fn decode<'a>(spot: &Spot<'a>, pop: Option<&Pop>, files: &Files<'_>) 
         offload_tun,
         offload_udp,
         ingress,
+        replication: None,
         relay,
         probe,
         from_fleet,

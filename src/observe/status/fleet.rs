@@ -1,5 +1,7 @@
 //! What replication tells of itself and of the fleet.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// This POP among the others.
@@ -55,6 +57,9 @@ pub struct MemberStatus {
     pub region: String,
     pub version: String,
     pub connected: bool,
+    /// Through its tunnel.
+    #[serde(default)]
+    pub inside: bool,
     /// `alive suspect down`, as the whole fleet sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<String>,
@@ -78,6 +83,9 @@ pub struct MemberStatus {
     pub note: Option<String>,
     /// Prefixes that it announces, with the state if that is another: as it says itself, or as it wrote last.
     pub announces: Vec<String>,
+    /// Round trips from it to others, in microseconds, as it says: by POP.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rtts_us: BTreeMap<String, u64>,
     /// Days until the certificate ends that it signs with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_days: Option<i64>,

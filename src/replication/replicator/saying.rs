@@ -45,6 +45,11 @@ impl Replicator {
         let prefixes = self.ends.prefixes.borrow();
         let announcements =
             prefixes.iter().map(|prefix| (prefix.prefix.as_str().into(), show::announcement(prefix)));
-        Facts { pop: (**self.ends.pop.borrow()).clone(), backends, announcements: announcements.collect() }
+        Facts {
+            pop: (**self.ends.pop.borrow()).clone(),
+            backends,
+            announcements: announcements.collect(),
+            links: self.distances.clone(),
+        }
     }
 }

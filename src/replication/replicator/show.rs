@@ -107,8 +107,9 @@ impl Replicator {
                     .unwrap_or_default(),
                 version: pop.map(|pop| pop.version.clone()).unwrap_or_default(),
                 connected: link.is_some(),
+                inside: link.is_some_and(|link| link.inside),
                 standing: standings.get(&origin).map(|standing| standing.word().to_owned()),
-                address: link.map(|link| link.connection.remote_address().to_string()),
+                address: link.map(|link| link.address().to_string()),
                 rtt_us: link.map(|link| link.connection.rtt().as_micros() as u64),
                 point: signed.map(|signed| signed.head.point.to_string()),
                 rows: signed.map_or(0, |signed| signed.head.rows),
@@ -117,6 +118,11 @@ impl Replicator {
                 note: member.and_then(|member| member.note.as_deref().map(str::to_owned)),
                 heard_ms: heard.map(|(at, _)| now.saturating_duration_since(at).as_millis() as u64),
                 announces,
+                rtts_us: member
+                    .into_iter()
+                    .flat_map(|member| &member.links)
+                    .map(|(peer, link)| (peer.to_string(), link.rtt_us))
+                    .collect(),
                 certificate_days: signed.and_then(|signed| x509::not_after(&signed.certificate)).map(days),
                 error: if link.is_some() { None } else { self.unreached.get(&origin).cloned() },
             })

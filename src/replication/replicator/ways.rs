@@ -1,12 +1,14 @@
-//! Who the others are, and where they are reached.
+//! Who the others are, and where they are reached: through their tunnels, or outside.
 #![expect(clippy::disallowed_methods, reason = "driver: asks for names of hosts")]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use super::super::dial::Ways;
 use super::super::relay_tree::Place;
 use super::super::version::Origin;
 use super::Replicator;
@@ -36,6 +38,32 @@ impl Replicator {
             members.remove(gone);
         }
         self.replica.handle_members(members);
+    }
+
+    /// Where to connect to, as far as is known now.
+    pub(super) fn want(&mut self, now: Instant) {
+        let outside = self.ways.borrow_and_update().clone();
+        let way = |(name, outside): (Origin, Vec<SocketAddr>)| {
+            let inside = self.inside(&name);
+            (name, Ways { inside, outside })
+        };
+        self.dials.want(&outside.into_iter().map(way).collect(), now);
+    }
+
+    /// The address of a peer through its tunnel, if that is up and both ends listen there.
+    fn inside(&self, peer: &Origin) -> Option<SocketAddr> {
+        self.config.port_inside()?;
+        let tunnels = self.ends.tunnels.borrow();
+        let tunnel = tunnels.get(peer.as_str()).filter(|tunnel| tunnel.up)?;
+        let pop = self.projection.fleet().pops.get(peer.as_str())?.pop.as_ref()?;
+        let port = pop.backhaul.as_ref()?.replication?;
+        Some(SocketAddr::new(tunnel.node.into(), port))
+    }
+
+    /// Whether a connection comes through the peer's tunnel.
+    pub(super) fn is_inside(&self, peer: &Origin, address: SocketAddr) -> bool {
+        let tunnels = self.ends.tunnels.borrow();
+        tunnels.get(peer.as_str()).is_some_and(|tunnel| address.ip() == tunnel.node)
     }
 
     /// Asks for the addresses of all peers, beside everything else.

@@ -31,6 +31,8 @@ pub(in crate::config::diff) fn section(
         offload_tun,
         offload_udp,
         ingress,
+        // It is said by another section.
+        replication: _,
         relay,
         probe,
         from_fleet,
