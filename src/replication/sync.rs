@@ -76,7 +76,8 @@ struct Running {
 
 #[derive(Debug, Clone, Copy)]
 struct Rest {
-    until: Instant,
+    /// None: it is over, and was noticed to be.
+    until: Option<Instant>,
     /// The last length; it doubles.
     time: Duration,
 }
@@ -136,7 +137,7 @@ impl Fetches {
             Some(least) => {
                 let last = self.resting.get(&key).map_or(AGAIN / 2, |rest| rest.time);
                 let time = (2 * last).max(least).min(LONGEST);
-                self.resting.insert(key, Rest { until: now + time, time });
+                self.resting.insert(key, Rest { until: Some(now + time), time });
             }
         }
     }
@@ -144,6 +145,9 @@ impl Fetches {
     /// The next question that may be asked.
     pub fn poll_fetch(&mut self, now: Instant) -> Option<Fetch> {
         self.running.retain(|_, running| running.until > now);
+        for rest in self.resting.values_mut() {
+            rest.until = rest.until.filter(|until| *until > now);
+        }
         if self.running.len() >= MOST_FETCHES {
             return None;
         }
@@ -152,7 +156,7 @@ impl Fetches {
             *of_peer.entry(&running.from).or_default() += 1;
         }
         let rests = |origin: &Origin, peer: &Origin| {
-            self.resting.get(&(origin.clone(), peer.clone())).is_some_and(|rest| rest.until > now)
+            self.resting.get(&(origin.clone(), peer.clone())).is_some_and(|rest| rest.until.is_some())
         };
         let free = |peer: &&Origin| of_peer.get(*peer).is_none_or(|count| *count < MOST_OF_PEER);
         let idle = self.wanted.iter().filter(|(origin, _)| !self.running.contains_key(*origin));
@@ -175,7 +179,7 @@ impl Fetches {
         let rests = self.resting.iter().filter(|((origin, peer), _)| {
             self.wanted.get(origin).is_some_and(|peers| peers.contains_key(peer))
         });
-        let rests = rests.map(|(_, rest)| rest.until);
+        let rests = rests.filter_map(|(_, rest)| rest.until);
         self.running.values().map(|running| running.until).chain(rests).min()
     }
 
@@ -245,7 +249,13 @@ mod tests {
         assert_eq!(fetches.poll_fetch(now), None);
         assert_eq!(fetches.next_deadline(), Some(now + Duration::from_millis(500)));
         assert_eq!(fetches.poll_fetch(now + Duration::from_millis(500)).unwrap().from, fra1);
-        fetches.handle_have(&gru1, Point::new(1, 9));
+        // While one is asked, the other's rest may end: that wakes nobody again and again.
+        fetches.handle_more(&sin1, &gru1, Point::new(1, 10));
+        fetches.handle_end(&sin1, &gru1, Some(Duration::from_millis(10)), now);
+        let later = now + Duration::from_secs(5);
+        assert_eq!(fetches.poll_fetch(later), None);
+        assert!(fetches.next_deadline().unwrap() > later);
+        fetches.handle_have(&gru1, Point::new(1, 10));
         assert!(fetches.behind().is_empty());
     }
 
