@@ -10,6 +10,7 @@ pub mod membership;
 pub mod merge;
 pub mod octets;
 pub mod own;
+pub mod parts;
 pub mod quic;
 pub mod rates;
 pub mod record;

@@ -284,7 +284,7 @@ mod tests {
         let next = later + 2 * FIRST;
         assert_eq!(dials.poll_dial(next), Some((b.clone(), inside)));
         dials.handle_unreached(&b, next);
-        assert_eq!(dials.poll_dial(next + 2 * FIRST), Some((b.clone(), way(1))));
+        assert_eq!(dials.poll_dial(next + 4 * FIRST), Some((b.clone(), way(1))));
     }
 
     #[test]

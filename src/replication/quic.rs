@@ -21,6 +21,7 @@ use super::frame::Request;
 use super::identity::Identity;
 use super::identity::verifier::sentence;
 use super::merge::Offer;
+use super::replica::Fetched;
 use super::version::{Known, Origin};
 use super::voters::PermitId;
 use crate::config::pop_certificate::Authorities;
@@ -93,7 +94,7 @@ pub enum Heard {
     Fetched {
         peer: Origin,
         origin: Origin,
-        result: Result<Option<Offer>, Duration>,
+        fetched: Fetched,
     },
     Permitted {
         peer: Origin,

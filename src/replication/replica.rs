@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::head::{Head, Signed};
 use super::merge::{Applied, Ledger, Limits, Offer};
 use super::own::{Own, Rival};
+use super::parts::Parts;
 use super::rates::Rates;
 use super::record::{Key, Row};
 use super::relay_tree::{self, Place};
@@ -62,6 +63,18 @@ pub enum Effect {
     Changed { origin: Origin, applied: Applied },
 }
 
+/// What a question for rows came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetched {
+    Rows(Offer),
+    /// Rows in the order of their versions, and the last ones did not come.
+    Part(Offer),
+    /// It has no more than we.
+    Nothing,
+    /// Whoever was asked is to be left alone for so long.
+    Later(Duration),
+}
+
 /// What deserves an operator's eyes, with the origin that it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {
@@ -94,6 +107,7 @@ pub struct Replica<T> {
     trust: T,
     writing: Writing,
     fetches: Fetches,
+    parts: Parts,
     rates: Rates,
     /// Members that are alive by what is known, ourselves left out.
     members: BTreeMap<Origin, Place>,
@@ -151,6 +165,7 @@ impl<T: Trust> Replica<T> {
             trust,
             writing: Writing::default(),
             fetches: Fetches::default(),
+            parts: Parts::default(),
             rates: Rates::new(limits.rate),
             members: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -305,6 +320,7 @@ impl<T: Trust> Replica<T> {
                 self.compare_with(chosen);
             }
         }
+        self.parts.handle_timeout(now);
         if self.collect_at <= now {
             self.collect_at = now + COLLECT;
             self.collect();
@@ -337,6 +353,7 @@ impl<T: Trust> Replica<T> {
             // Of ourselves everything, to see what we have forgotten.
             let all = self.whole.contains(&origin) || origin == *self.origin();
             let have = self.ledger.head(&origin).filter(|_| !all).map(|signed| signed.head.point);
+            let have = self.parts.reached(&origin, have).or(have);
             self.effects.push_back(Effect::Fetch { from, origin, have });
         }
     }

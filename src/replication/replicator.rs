@@ -368,8 +368,8 @@ impl Replicator {
                 let _ = answer.send(served);
             }
             Heard::Compared { peer, known } => self.replica.handle_compared(&peer, &known, now),
-            Heard::Fetched { peer, origin, result } => {
-                self.replica.handle_fetched(&peer, &origin, result, now);
+            Heard::Fetched { peer, origin, fetched } => {
+                self.replica.handle_fetched(&peer, &origin, fetched, now);
             }
             Heard::Datagram { peer, id, octets } => {
                 if self.links.get(&peer).is_some_and(|link| link.id == id) {

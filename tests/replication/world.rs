@@ -8,7 +8,7 @@ use edgeproxy::replication::head::{Head, SIGNATURE, Signed};
 use edgeproxy::replication::merge::{Limits, Offer};
 use edgeproxy::replication::record::{Change, Key, Row, Table, Value};
 use edgeproxy::replication::relay_tree::Place;
-use edgeproxy::replication::replica::{Effect, Replica, Ticket, Trust};
+use edgeproxy::replication::replica::{Effect, Fetched, Replica, Ticket, Trust};
 use edgeproxy::replication::sync::Buckets;
 use edgeproxy::replication::version::{Known, Origin, Point};
 
@@ -434,7 +434,8 @@ impl World {
                 self.send(to, from, Message::Fetched(origin, offer.map(Box::new)));
             }
             Message::Fetched(origin, offer) => {
-                replica.handle_fetched(&name, &origin, Ok(offer.map(|offer| *offer)), now);
+                let fetched = self.brought(offer.map(|offer| *offer));
+                self.pops[to].replica.handle_fetched(&name, &origin, fetched, now);
             }
             Message::Persisted(kept) => {
                 let result = if !kept { Err("no space left on device".to_owned()) } else { Ok(()) };
@@ -442,6 +443,17 @@ impl World {
             }
         }
         self.drain(to);
+    }
+
+    /// Some answers are cut off.
+    fn brought(&mut self, offer: Option<Offer>) -> Fetched {
+        let Some(mut offer) = offer else { return Fetched::Nothing };
+        if self.random(5) > 0 {
+            return Fetched::Rows(offer);
+        }
+        let rows = self.random(offer.rows.len() as u64 + 1);
+        offer.rows.truncate(rows as usize);
+        Fetched::Part(offer)
     }
 
     fn drain(&mut self, pop: usize) {

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use crate::replication::frame::{Answer, MOST_MESSAGE, MOST_PACKED, Request, read_known, unpack};
 use crate::replication::head::Signed;
 use crate::replication::merge::{Limits, Offer};
+use crate::replication::replica::Fetched;
 use crate::replication::version::{Known, Origin, Point};
 
 /// How long an answer, or the next part of it, may take.
@@ -50,29 +51,21 @@ async fn exchange(connection: &Connection, request: &Request) -> Option<Vec<u8>>
     timeout(PATIENCE, exchanged).await.ok()?
 }
 
-/// The rows of an origin that we lack: none if it has no more than we.
-///
-/// # Errors
-/// How long it should be left alone.
-pub async fn fetch(
-    connection: Connection,
-    origin: Origin,
-    have: Option<Point>,
-    limits: Limits,
-) -> Result<Option<Offer>, Duration> {
+/// The rows of an origin that we lack.
+pub async fn fetch(connection: Connection, origin: Origin, have: Option<Point>, limits: Limits) -> Fetched {
     let Some((answer, mut stream)) = question(&connection, &Request::Fetch { origin, have }).await else {
-        return Err(LEFT_ALONE);
+        return Fetched::Later(LEFT_ALONE);
     };
     match answer {
-        Answer::Busy(time) => Err(time),
-        Answer::Nothing => Ok(None),
-        Answer::Rows { head, after } => match rows(&mut stream, *head, after, limits).await {
-            Some(offer) => Ok(Some(offer)),
-            None => {
+        Answer::Busy(time) => Fetched::Later(time),
+        Answer::Nothing => Fetched::Nothing,
+        Answer::Rows { head, after } => {
+            let fetched = rows(&mut stream, *head, after, limits).await;
+            if !matches!(fetched, Fetched::Rows(_)) {
                 let _ = stream.stop(1u32.into());
-                Err(LEFT_ALONE)
             }
-        },
+            fetched
+        }
     }
 }
 
@@ -88,22 +81,26 @@ async fn question(connection: &Connection, request: &Request) -> Option<(Answer,
 }
 
 /// No more than the head says and than we would keep.
-async fn rows(stream: &mut RecvStream, head: Signed, after: Option<u64>, limits: Limits) -> Option<Offer> {
+async fn rows(stream: &mut RecvStream, head: Signed, after: Option<u64>, limits: Limits) -> Fetched {
     let (mut rows, mut weight) = (Vec::new(), 0);
     let most_rows = head.head.rows.min(limits.rows) as usize;
     let most_weight = head.head.weight.min(limits.weight) as usize;
-    while let Some(block) = part(stream, MOST_PACKED).await? {
+    loop {
+        let block = match part(stream, MOST_PACKED).await {
+            Some(Some(block)) => block,
+            Some(None) => return Fetched::Rows(Offer { head, after, rows }),
+            None => return Fetched::Part(Offer { head, after, rows }),
+        };
         let took = unpack(&block, |row| {
             weight += row.weight();
             rows.push(Arc::new(row));
         });
         if took.is_err() || rows.len() > most_rows || weight > most_weight {
-            return None;
+            return Fetched::Later(LEFT_ALONE);
         }
         // Others of this thread first: unpacking takes a moment.
         tokio::task::yield_now().await;
     }
-    Some(Offer { head, after, rows })
 }
 
 /// The next part of an answer; none within at its end.

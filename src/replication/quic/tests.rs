@@ -89,11 +89,11 @@ async fn two_pops_of_one_fleet_meet_and_both_know_whom() {
     let origin = Origin::new("gru1").unwrap();
     let limits = Limits { rows: 60_000, ..Limits::default() };
     for (answer, limits, expected) in [
-        (Ok(Some(many.clone())), limits, Ok(Some(many.clone()))),
+        (Ok(Some(many.clone())), limits, Fetched::Rows(many.clone())),
         // More than we would keep is not even read.
-        (Ok(Some(many.clone())), Limits { rows: 1_000, ..limits }, Err(Duration::from_secs(2))),
-        (Ok(None), limits, Ok(None)),
-        (Err(Duration::from_millis(70)), limits, Err(Duration::from_millis(70))),
+        (Ok(Some(many.clone())), Limits { rows: 1_000, ..limits }, Fetched::Later(Duration::from_secs(2))),
+        (Ok(None), limits, Fetched::Nothing),
+        (Err(Duration::from_millis(70)), limits, Fetched::Later(Duration::from_millis(70))),
     ] {
         let asked =
             tokio::spawn(ask::fetch(connection.clone(), origin.clone(), Some(Point::new(1, 2)), limits));
@@ -102,7 +102,19 @@ async fn two_pops_of_one_fleet_meet_and_both_know_whom() {
         let _ = reply.send(answer.map(|offer| offer.map(|offer| Served { offer, room })));
         assert_eq!(timeout(LONG, asked).await.unwrap().unwrap(), expected);
     }
+    // The connection ends in the middle of an answer: what has come is told.
+    let asked = tokio::spawn(ask::fetch(connection, origin, None, limits));
+    let Heard::Fetch { answer: reply, .. } = gru1.hear().await else { panic!() };
+    let room = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
+    let _ = reply.send(Ok(Some(Served { offer: many.clone(), room })));
+    tokio::time::sleep(Duration::from_millis(5)).await;
     gru1.door.close().await;
+    match timeout(LONG, asked).await.unwrap().unwrap() {
+        Fetched::Part(part) => assert_eq!(part.rows, many.rows[..part.rows.len()]),
+        Fetched::Rows(all) => assert_eq!(all, many),
+        // Not even the head.
+        other => assert_eq!(other, Fetched::Later(Duration::from_secs(2))),
+    }
 }
 
 #[tokio::test]

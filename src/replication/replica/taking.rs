@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::head::{Head, Signed};
 use super::super::merge::{Offer, Refusal};
 use super::super::version::Origin;
-use super::{BLAMED, Effect, FORGOTTEN, FORGOTTEN_OF_ONE, Replica, Trust};
+use super::{BLAMED, Effect, FORGOTTEN, FORGOTTEN_OF_ONE, Fetched, Replica, Trust};
 
 impl<T: Trust> Replica<T> {
     /// Rows that somebody tells us unasked.
@@ -34,7 +34,7 @@ impl<T: Trust> Replica<T> {
             return self.meet_own(from, &offer.head.head, now);
         }
         let told = Arc::new(offer);
-        match self.take(from, (*told).clone(), now) {
+        match self.take(Some(from), (*told).clone(), now) {
             Ok(true) if spread => self.push(&told, Some(from)),
             Ok(_) => {}
             Err(Refusal::Gap { .. } | Refusal::Fork) => self.lack(from, &origin, point, now),
@@ -44,21 +44,24 @@ impl<T: Trust> Replica<T> {
     }
 
     /// What became of [`Effect::Fetch`]: rows, nothing, or not now.
-    pub fn handle_fetched(
-        &mut self,
-        from: &Origin,
-        origin: &Origin,
-        result: Result<Option<Offer>, Duration>,
-        now: Instant,
-    ) {
+    pub fn handle_fetched(&mut self, from: &Origin, origin: &Origin, fetched: Fetched, now: Instant) {
         self.counts.fetched += 1;
-        let rest = match result {
-            Err(time) => Some(time),
-            Ok(None) => {
+        let rest = match fetched {
+            Fetched::Later(time) => Some(time),
+            Fetched::Nothing => {
+                self.parts.forget(origin);
                 self.fetches.handle_less(from, origin);
                 None
             }
-            Ok(Some(offer)) => self.fetched(from, origin, offer, now),
+            Fetched::Part(part) if origin == self.origin() || part.head.head.origin != *origin => {
+                Some(Duration::ZERO)
+            }
+            Fetched::Part(part) if self.believes(from, &part.head, now) => {
+                self.parts.keep(part, now);
+                Some(Duration::ZERO)
+            }
+            Fetched::Part(_) => Some(BLAMED),
+            Fetched::Rows(offer) => self.fetched(from, origin, offer, now),
         };
         self.fetches.handle_end(from, origin, rest, now);
         self.fetch_next(now);
@@ -69,12 +72,20 @@ impl<T: Trust> Replica<T> {
         if offer.head.head.origin != *origin || !self.believes(from, &offer.head, now) {
             return Some(BLAMED);
         }
-        let (whole, point) = (offer.after.is_none(), offer.head.head.point);
         if origin == self.origin() {
             self.adopt(from, offer, now);
             return None;
         }
-        match self.take(from, offer, now) {
+        let (offer, joined) = self.parts.join(offer);
+        let (whole, point) = (offer.after.is_none(), offer.head.head.point);
+        if joined {
+            // Of two peers nobody knows whose rows do not fit: all are asked for again.
+            if self.take(None, offer, now).is_err() {
+                self.lack(from, origin, point, now);
+            }
+            return None;
+        }
+        match self.take(Some(from), offer, now) {
             Ok(_) => {
                 self.whole.remove(origin);
                 None
@@ -88,7 +99,13 @@ impl<T: Trust> Replica<T> {
         }
     }
 
-    pub(super) fn take(&mut self, from: &Origin, offer: Offer, now: Instant) -> Result<bool, Refusal> {
+    /// `from`: who is to blame for it.
+    pub(super) fn take(
+        &mut self,
+        from: Option<&Origin>,
+        offer: Offer,
+        now: Instant,
+    ) -> Result<bool, Refusal> {
         let (head, whole) = (offer.head.clone(), offer.after.is_none());
         let origin = head.head.origin.clone();
         let last = self.ledger.head(&origin).map(|last| &last.head);
@@ -118,8 +135,8 @@ impl<T: Trust> Replica<T> {
             Err(refusal) => {
                 if !matches!(refusal, Refusal::Gap { .. } | Refusal::Fork) {
                     self.counts.refused += 1;
-                    self.alarm(origin, Some(from.clone()), refusal.to_string(), now);
-                    if matches!(refusal, Refusal::Unproven(_) | Refusal::Disorder(_)) {
+                    self.alarm(origin, from.cloned(), refusal.to_string(), now);
+                    if let (Some(from), Refusal::Unproven(_) | Refusal::Disorder(_)) = (from, &refusal) {
                         self.blame(from, now);
                     }
                 }

@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use super::super::frame::Request;
 use super::super::quic::{Heard, ask};
-use super::super::replica::Effect;
+use super::super::replica::{Effect, Fetched};
 use super::super::store::Work;
 use super::super::tables::POPS;
 use super::{BUSY, HEARD_OF, MOST_ASKED, Replicator, limits};
@@ -35,11 +35,11 @@ impl Replicator {
                 let (tell, connection) = (self.tell.clone(), self.connection(&from));
                 let limits = limits(&self.config);
                 self.asked.spawn(async move {
-                    let result = match connection {
+                    let fetched = match connection {
                         Some(connection) => ask::fetch(connection, origin.clone(), have, limits).await,
-                        None => Err(BUSY),
+                        None => Fetched::Later(BUSY),
                     };
-                    let _ = tell.send(Heard::Fetched { peer: from, origin, result }).await;
+                    let _ = tell.send(Heard::Fetched { peer: from, origin, fetched }).await;
                 });
             }
             Effect::Persist { offer, gone } => {
