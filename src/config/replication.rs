@@ -66,7 +66,7 @@ pub struct Limits {
     pub rows: u64,
     /// In memory, of one POP, about: 1 MiB to 1 GiB. Default 16 MiB.
     pub octets: u64,
-    /// What one POP may write for long: 100 to 1,000,000. Default 5,000; four times as many at once. What is beyond that
+    /// What one POP may write for long: 10 to 1,000,000. Default 5,000; four times as many at once. What is beyond that
     /// is taken later.
     pub rows_per_second: u64,
     /// Of all of them. Default 2,000,000.

@@ -178,7 +178,7 @@ fn limits(spot: &Spot<'_>) -> Option<Limits> {
     let mut ok = true;
     for (key, into, range) in [
         ("rows", &mut limits.rows, 100..=1_000_000),
-        ("rows_per_second", &mut limits.rows_per_second, 100..=1_000_000),
+        ("rows_per_second", &mut limits.rows_per_second, 10..=1_000_000),
         ("total_rows", &mut limits.total_rows, 1_000..=100_000_000),
     ] {
         if let Some(spot) = fields.get(key) {
