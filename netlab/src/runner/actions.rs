@@ -1,11 +1,12 @@
 //! What a step does to the lab.
 
 use std::io;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::processes::{Signal, split};
 use super::{COMMAND, Runner};
+use crate::lab::Node;
 use crate::load;
 use crate::moment::Moment;
 use crate::process;
@@ -84,6 +85,7 @@ impl Runner<'_> {
                 let node = self.lab.node(at).map_err(words)?;
                 let directory = self.lab.work.join(at);
                 let mut command = node.namespace.command("sh");
+                environment(node, &mut command);
                 command.args(["-c", line]).current_dir(&directory).stdin(std::process::Stdio::null());
                 let log = directory.join("commands.log");
                 self.background.push(process::Process::start(at, command, &log).map_err(words)?);
@@ -108,14 +110,11 @@ impl Runner<'_> {
         }
     }
 
-    /// Runs a shell command in a host; `$EDGEPROXY` is the command line of the edgeproxy that runs there.
+    /// Runs a shell command in a host.
     pub(super) fn shell(&self, at: &str, line: &str) -> Result<Output, String> {
         let node = self.lab.node(at).map_err(|error| error.to_string())?;
         let mut command = node.namespace.short_command("sh");
-        if let Some(edgeproxy) = &node.edgeproxy {
-            command.env("EDGEPROXY", edgeproxy.binary()).env("EDGEPROXY_SOCKET", edgeproxy.socket());
-            command.env_remove("EDGEPROXY_BIN");
-        }
+        environment(node, &mut command);
         command.args(["-c", line]).current_dir(self.lab.work.join(at));
         process::output(command, COMMAND).map_err(|error| format!("{at}: {line}: {error}"))
     }
@@ -317,6 +316,14 @@ fn next_generation(text: &str) -> Option<String> {
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let number: u64 = rest[..digits].parse().ok()?;
     Some(format!("{before}generation: {}{}", number + 1, &rest[digits..]))
+}
+
+/// `$EDGEPROXY` is the command line of the edgeproxy that runs in a host, for shell commands there.
+fn environment(node: &Node, command: &mut Command) {
+    if let Some(edgeproxy) = &node.edgeproxy {
+        command.env("EDGEPROXY", edgeproxy.binary()).env("EDGEPROXY_SOCKET", edgeproxy.socket());
+        command.env_remove("EDGEPROXY_BIN");
+    }
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ replication:
   key: id/pop.key
   authorities: [id/ca.pem]
   advertise: \"10.77.{number}.1:4002\"
-  limits: {{ rows_per_second: 100 }}
+  limits: {{ rows_per_second: 20 }}
   peers:
 {peers}"
         )
