@@ -67,6 +67,11 @@ pub struct MemberStatus {
     pub address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u64>,
+    /// Octets in UDP datagrams over the connection that is there.
+    #[serde(default)]
+    pub tx_bytes: u64,
+    #[serde(default)]
+    pub rx_bytes: u64,
     /// What we have of it, `INCARNATION.VERSION`; none if nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<String>,

@@ -85,6 +85,7 @@ impl Replicator {
             let configured = self.config.peers.iter().find(|peer| peer.pop == **name);
             let signed = ledger.head(&origin);
             let link = self.links.get(&origin);
+            let carried = link.map(|link| link.connection.stats());
             let ours = ledger.head(own).map_or(0, |signed| signed.head.point.version);
             let lacks = self.replica.acknowledged(&origin);
             let heard = self.heartbeats.of(&origin);
@@ -111,6 +112,8 @@ impl Replicator {
                 standing: standings.get(&origin).map(|standing| standing.word().to_owned()),
                 address: link.map(|link| link.address().to_string()),
                 rtt_us: link.map(|link| link.connection.rtt().as_micros() as u64),
+                tx_bytes: carried.map_or(0, |carried| carried.udp_tx.bytes),
+                rx_bytes: carried.map_or(0, |carried| carried.udp_rx.bytes),
                 point: signed.map(|signed| signed.head.point.to_string()),
                 rows: signed.map_or(0, |signed| signed.head.rows),
                 octets: signed.map_or(0, |signed| signed.head.weight),
