@@ -6,6 +6,7 @@ mod beating;
 mod distances;
 mod link;
 mod permits;
+mod reminding;
 mod saying;
 mod show;
 mod ways;
@@ -118,6 +119,8 @@ pub struct Replicator {
     /// How far the others are, as was told last.
     distances: BTreeMap<Arc<str>, fleet::Link>,
     measure_at: Instant,
+    /// Days that the certificate is good for, as was said last.
+    reminded: Option<i64>,
     /// Why the last attempt to reach somebody failed.
     unreached: BTreeMap<Origin, String>,
     asked: JoinSet<()>,
@@ -209,6 +212,7 @@ impl Replicator {
             replaced: BTreeMap::new(),
             distances: BTreeMap::new(),
             measure_at: now + distances::EVERY,
+            reminded: None,
             unreached: BTreeMap::new(),
             asked: JoinSet::new(),
             served: Arc::new(Semaphore::new(SERVED)),
@@ -338,6 +342,7 @@ impl Replicator {
         }
         if self.measure_at <= now {
             self.measure(now);
+            self.remind();
         }
     }
 

@@ -148,7 +148,7 @@ fn announced(prefix: IpNetwork, stance: &Stance) -> Option<String> {
 }
 
 /// From now on; less than zero if it has passed.
-fn days(ends: SystemTime) -> i64 {
+pub(super) fn days(ends: SystemTime) -> i64 {
     const DAY: u64 = 86_400;
     match ends.duration_since(SystemTime::now()) {
         Ok(left) => (left.as_secs() / DAY) as i64,
