@@ -53,14 +53,7 @@ impl<T: Trust> Replica<T> {
                 self.fetches.handle_less(from, origin);
                 None
             }
-            Fetched::Part(part) if origin == self.origin() || part.head.head.origin != *origin => {
-                Some(Duration::ZERO)
-            }
-            Fetched::Part(part) if self.believes(from, &part.head, now) => {
-                self.parts.keep(part, now);
-                Some(Duration::ZERO)
-            }
-            Fetched::Part(_) => Some(BLAMED),
+            Fetched::Part(part) => self.cut_off(from, origin, part, now),
             Fetched::Rows(offer) => self.fetched(from, origin, offer, now),
         };
         self.fetches.handle_end(from, origin, rest, now);
@@ -80,8 +73,9 @@ impl<T: Trust> Replica<T> {
         let (whole, point) = (offer.after.is_none(), offer.head.head.point);
         if joined {
             // Of two peers nobody knows whose rows do not fit: all are asked for again.
-            if self.take(None, offer, now).is_err() {
-                self.lack(from, origin, point, now);
+            match self.take(None, offer, now) {
+                Ok(_) => drop(self.whole.remove(origin)),
+                Err(_) => self.lack(from, origin, point, now),
             }
             return None;
         }
@@ -97,6 +91,18 @@ impl<T: Trust> Replica<T> {
             }
             Err(_) => Some(BLAMED),
         }
+    }
+
+    /// The same for an answer that did not come to its end.
+    fn cut_off(&mut self, from: &Origin, origin: &Origin, part: Offer, now: Instant) -> Option<Duration> {
+        if part.head.head.origin != *origin || !self.believes(from, &part.head, now) {
+            return Some(BLAMED);
+        }
+        // Of ourselves everything is looked at as one.
+        if origin != self.origin() {
+            self.parts.keep(part, now);
+        }
+        Some(Duration::ZERO)
     }
 
     /// `from`: who is to blame for it.
